@@ -1,0 +1,45 @@
+"""Invoices and their lines. Money is in major units of `currency`, already rounded to its minor unit."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from msgspec import Struct
+
+from schemas.prices import RatedStep
+
+InvoiceState = Literal["draft", "open", "paid", "void", "uncollectible"]
+
+
+class InvoiceLine(Struct, frozen=True, kw_only=True):
+    """One price of the subscription over one period. `amount` is `exact_amount` rounded once."""
+
+    id: str
+    kind: Literal["fee", "usage"]
+    price_id: str
+    price_key: str
+    description: str
+    meter_id: str | None
+    quantity: Decimal
+    period_start: datetime
+    period_end: datetime
+    exact_amount: Decimal
+    amount: Decimal
+    steps: tuple[RatedStep, ...] = ()
+
+
+class Invoice(Struct, frozen=True, kw_only=True):
+    """`total` is the sum of the lines' rounded amounts; `cut` is the cutoff its usage was read at."""
+
+    id: str
+    customer_id: str
+    subscription_id: str
+    currency: str
+    state: InvoiceState
+    period_start: datetime
+    period_end: datetime
+    cut: int
+    lines: tuple[InvoiceLine, ...]
+    subtotal: Decimal
+    total: Decimal
+    amount_due: Decimal

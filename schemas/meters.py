@@ -1,0 +1,76 @@
+"""A meter's definition: which events it counts, how, and by what."""
+
+from decimal import Decimal
+from typing import Literal
+
+from msgspec import Struct
+
+Aggregation = Literal["count", "sum", "min", "max", "avg", "latest", "unique_count"]
+FilterOp = Literal["eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "exists"]
+
+FilterScalar = str | int | bool
+
+
+class MeterFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One condition on a property. A fraction is written as a string, like every quantity.
+
+    `value` is a list for `in` and `nin`, true or false for `exists` (default true), one value for the others.
+    """
+
+    property: str  # path `a.b.c`
+    op: FilterOp
+    value: FilterScalar | tuple[FilterScalar, ...] | None = None
+
+
+class MeterSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A meter as a client posts it. Checked by `domain.meters.validate_meter`."""
+
+    key: str
+    name: str = ""
+    event_types: tuple[str, ...]
+    aggregation: Aggregation
+    value_property: str | None = None  # path `a.b.c`; none for `count`
+    filters: tuple[MeterFilter, ...] = ()  # all must hold
+    dimensions: tuple[str, ...] = ()  # paths; the order is the order of the stored values
+    non_negative: bool = False  # a negative value is an issue
+    value_required: bool = False  # a null or missing value is an issue instead of being skipped
+
+
+class Meter(Struct, frozen=True, kw_only=True):
+    """A meter of one tenant and environment, as the catalog keeps it and the workers compile it."""
+
+    id: str
+    key: str
+    name: str = ""
+    generation: int = 1
+    event_types: tuple[str, ...]
+    aggregation: Aggregation
+    value_property: str | None = None
+    filters: tuple[MeterFilter, ...] = ()
+    dimensions: tuple[str, ...] = ()
+    non_negative: bool = False
+    value_required: bool = False
+
+
+class LatestValue(Struct, frozen=True):
+    """Ordered by event time, then by position in the log: the greatest wins."""
+
+    time_ms: int
+    position: tuple[int, int, int]  # partition, offset, index in the record
+    value: Decimal
+
+
+class AggregateState(Struct, frozen=True):
+    """What is kept of any set of values of one meter; two states of disjoint sets merge into one.
+
+    Every field is kept whatever the aggregation asks for, so one state answers any of them. `count` counts every
+    match, `values` those that carried a value.
+    """
+
+    count: int = 0
+    values: int = 0
+    sum: Decimal = Decimal(0)
+    min: Decimal | None = None
+    max: Decimal | None = None
+    latest: LatestValue | None = None
+    unique: frozenset[str] = frozenset()
