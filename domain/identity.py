@@ -1,0 +1,31 @@
+"""Identity of an event and the partition it belongs to.
+
+Every copy of an event has one identity, so all copies meet in one partition with one owner; the timestamp and the
+customer are no part of it, since a resend may carry other ones. The values are fixed for ever: they are in stored rows.
+"""
+
+from hashlib import blake2b
+
+DIGEST_BYTES = 16
+_LENGTH_BYTES = 4
+
+
+def _digest(parts: tuple[str, ...]) -> bytes:
+    encoded = [part.encode() for part in parts]
+    framed = b"".join(len(part).to_bytes(_LENGTH_BYTES, "big") + part for part in encoded)
+    return blake2b(framed, digest_size=DIGEST_BYTES).digest()
+
+
+def event_identity(tenant: str, environment: str, source: str, event_id: str) -> bytes:
+    """blake2b-128 over the four parts as UTF-8, each prefixed by its length as 4 bytes big-endian."""
+    return _digest((tenant, environment, source, event_id))
+
+
+def partition_of(identity: bytes, partitions: int) -> int:
+    """The first 8 bytes of the identity, big-endian, modulo the number of partitions."""
+    return int.from_bytes(identity[:8], "big") % partitions
+
+
+def customer_partition(tenant: str, environment: str, customer: str, partitions: int) -> int:
+    """The partition of customer-keyed topics: the same function over (tenant, environment, customer id)."""
+    return partition_of(_digest((tenant, environment, customer)), partitions)

@@ -1,0 +1,189 @@
+"""All settings, read once by the mains: `METERSTREAM_<GROUP>_<FIELD>`, every field with its unit in its name."""
+
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+import msgspec
+
+PREFIX = "METERSTREAM_"
+
+
+class SettingsError(ValueError):
+    """A setting that is missing, unknown or of the wrong type: says which, and what would be right."""
+
+
+class Secret(str):
+    """A text that prints as `***`; use `.reveal()` where the value itself is needed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def reveal(self) -> str:
+        return "".join(self)
+
+
+class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True):
+    url: Secret = Secret("postgresql://meterstream@127.0.0.1:5432/meterstream")
+    """Where contracts, money and the ledger are."""
+    pool_size: int = 8
+    """Connections a process keeps at most."""
+    connect_timeout_s: float = 5.0
+    statement_timeout_s: float = 30.0
+
+
+class ClickhouseSettings(msgspec.Struct, frozen=True, kw_only=True):
+    url: Secret = Secret("http://127.0.0.1:8123")
+    """HTTP interface, with user and password where there are any."""
+    database: str = "default"
+    cluster: str = ""
+    """Name of a cluster: tables are then Replicated and read through Distributed ones."""
+    shards: int = 1
+    """Shards a block may go to: partition modulo shards (protocol 20)."""
+    query_timeout_s: float = 30.0
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
+    bootstrap: str = "127.0.0.1:9092"
+    """host:port, comma separated."""
+    raw_partitions: int = 4
+    """Partitions of usage.raw. Fixed for a topic generation (protocol 5)."""
+    balance_partitions: int = 4
+    """Partitions of usage.deltas, contracts.changed and entitlements.state (protocol 22)."""
+    replication_factor: int = 1
+    request_timeout_s: float = 10.0
+    """The broker counts as away when it has not acknowledged within this."""
+
+
+class TemporalSettings(msgspec.Struct, frozen=True, kw_only=True):
+    address: str = "127.0.0.1:7233"
+    namespace: str = "default"
+    task_queue: str = "meterstream"
+
+
+class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
+    host: str = "127.0.0.1"
+    port: int = 8080
+    body_max_bytes: int = 16 << 20
+    """Largest body, decoded."""
+    inflight_max_bytes: int = 128 << 20
+    """Decoded bytes of ingest requests being worked on at once; beyond it 429 (answered before reading)."""
+    events_max: int = 10_000
+    """Events a request."""
+    record_max_bytes: int = 512 << 10
+    """A record of usage.raw is split at this."""
+    key_cache_s: float = 2.0
+    """A revoked key stops working within this."""
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    data_dir: str = "data/worker"
+    """Local state, one directory a process: rebuilt when lost."""
+    health_host: str = "127.0.0.1"
+    health_port: int = 0
+    """0: the role's default (ingest 8081, balances 8082, notifications 8083)."""
+    session_timeout_s: float = 12.0
+    heartbeat_interval_s: float = 3.0
+    retry_budget_s: float = 90.0
+    """How long a worker waits in place for a service that is away before it exits unacknowledged."""
+
+
+class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
+    block_max_events: int = 20_000
+    block_max_bytes: int = 64 << 20
+    block_max_age_s: float = 0.25
+    """A block closes this long after it was opened at the latest."""
+    insert_deadline_s: float = 30.0
+    """D of protocol 1: the table refuses a block's insert after this."""
+    token_horizon_s: float = 300.0
+    """H of protocol 1: an intent younger than this is completed under its token."""
+    clock_skew_s: float = 1.0
+    """Largest difference of clocks between PostgreSQL, ClickHouse and the workers (protocol 1: below D/4)."""
+    reject_streak_max: int = 100_000
+    """Events rejected in a row before the partition stops: the brake."""
+
+
+class BalancesSettings(msgspec.Struct, frozen=True, kw_only=True):
+    flush_interval_s: float = 0.1
+    """State and freshness records leave at most this often a partition."""
+
+
+class ClosingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    schedule_interval_s: int = 60
+    batch_size: int = 50
+    cut_min_interval_s: int = 60
+    """The global cut is raised at most this often (0 in tests)."""
+    grace_s: int = 0
+    """How long after a period's end it is closed at the earliest."""
+    schedule_paused: bool = False
+    """The closing schedule is created paused: somebody unpauses it."""
+
+
+class TemporalWorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    health_host: str = "127.0.0.1"
+    health_port: int = 8084
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    level: str = "INFO"
+    json: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a process can be told. Groups are prefixes: `postgres.url` is METERSTREAM_POSTGRES_URL."""
+
+    postgres: PostgresSettings = PostgresSettings()
+    clickhouse: ClickhouseSettings = ClickhouseSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    temporal: TemporalSettings = TemporalSettings()
+    api: ApiSettings = ApiSettings()
+    worker: WorkerSettings = WorkerSettings()
+    ingest: IngestSettings = IngestSettings()
+    balances: BalancesSettings = BalancesSettings()
+    closing: ClosingSettings = ClosingSettings()
+    temporal_worker: TemporalWorkerSettings = TemporalWorkerSettings()
+    log: LogSettings = LogSettings()
+
+
+# Names of the set-up around us (cache directory) that are no settings of a process.
+RESERVED_NAMES = frozenset({"METERSTREAM_CACHE_DIR"})
+
+
+def setting_names() -> dict[str, tuple[str, str, Any]]:
+    """Every environment name: (group, field, type)."""
+    names: dict[str, tuple[str, str, Any]] = {}
+    for group, group_type in get_type_hints(Settings).items():
+        for field, field_type in get_type_hints(group_type).items():
+            names[f"{PREFIX}{group}_{field}".upper()] = (group, field, field_type)
+    return names
+
+
+def _convert(name: str, text: str, kind: Any) -> Any:
+    if kind is Secret:
+        return Secret(text)
+    try:
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{name}: {error} (got {text!r})") from error
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from the environment given. Unknown METERSTREAM_* names are an error, so a typo cannot be a default."""
+    names = setting_names()
+    given: dict[str, dict[str, Any]] = {}
+    for name, text in environ.items():
+        if not name.startswith(PREFIX) or name in RESERVED_NAMES:
+            continue
+        if name not in names:
+            raise SettingsError(f"{name} is no setting; `meterstream doctor` lists those there are")
+        group, field, kind = names[name]
+        given.setdefault(group, {})[field] = _convert(name, text, kind)
+    groups = {group: kind(**given.get(group, {})) for group, kind in get_type_hints(Settings).items()}
+    return Settings(**groups)

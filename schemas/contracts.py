@@ -1,0 +1,103 @@
+"""Contracts as they travel on `contracts.changed`, and balances as they travel on `entitlements.state`.
+
+Both topics are compacted, keyed `tenant/environment/customer id` and partitioned by `domain.identity.customer_partition`.
+Readers keep the greatest version, not the last record (protocol 9).
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+FeatureKind = Literal["metered", "boolean", "static"]
+UsagePeriod = Literal["hour", "day", "week", "month", "quarter", "half_year", "year", "billing_period", "never"]
+
+
+class Entitlement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a customer may use of one feature, from one subscription.
+
+    metered: `limit=None` is unlimited; counted by `meter_id`/`generation`/`aggregation` per `usage_period`, whose
+    boundaries count from `anchor_at` in `timezone`; `never` counts from `starts_at` on.
+    boolean: `enabled`. static: `config`.
+    """
+
+    feature_id: str
+    feature_key: str
+    kind: FeatureKind
+    subscription_id: str
+    starts_at: datetime
+    ends_at: datetime | None = None
+    enabled: bool = True
+    config: str | None = None
+    meter_id: str = ""
+    generation: int = 1
+    aggregation: str = "sum"
+    limit: Decimal | None = None
+    soft: bool = False
+    usage_period: UsagePeriod = "month"
+    anchor_at: datetime | None = None
+    timezone: str = "UTC"
+    thresholds: tuple[int, ...] = (50, 80, 100)
+
+
+class CustomerContract(msgspec.Struct, frozen=True, kw_only=True):
+    """Value of a `contracts.changed` record: everything a customer is entitled to, as of `version`."""
+
+    version: int
+    tenant: str
+    environment: str
+    customer_id: str
+    references: list[str]
+    entitlements: list[Entitlement]
+
+
+class CounterState(msgspec.Struct, frozen=True, kw_only=True):
+    """Usage of one (meter, generation, start, end) of a customer; `value=None` where there is none yet (min, max, ...)."""
+
+    meter_id: str
+    generation: int
+    aggregation: str
+    start_at: datetime
+    end_at: datetime
+    value: Decimal | None
+
+
+class EntitlementsState(msgspec.Struct, frozen=True, kw_only=True):
+    """Value of an `entitlements.state` record: contract and counters of one customer.
+
+    `version` is (offset in `usage.deltas`, offset in `contracts.changed`) of the last applied records of the owner's
+    partition: the greater one wins. A counter that is absent for a period that began after `as_of_ms` has no usage.
+    """
+
+    version: tuple[int, int]
+    as_of_ms: int
+    contract: CustomerContract
+    counters: list[CounterState]
+
+
+class PartitionFreshness(msgspec.Struct, frozen=True, kw_only=True):
+    """Value of the `entitlements.state` record with key `@as_of/<partition>`: freshness of all customers of a partition."""
+
+    partition: int
+    version: tuple[int, int]
+    as_of_ms: int
+
+
+class ThresholdCrossed(msgspec.Struct, frozen=True, kw_only=True):
+    """Value of an `entitlements.thresholds` record.
+
+    Idempotency key: (customer, feature, period start, threshold): the record's Kafka key.
+    """
+
+    tenant: str
+    environment: str
+    customer_id: str
+    feature_key: str
+    subscription_id: str
+    threshold_percent: int
+    usage: Decimal
+    limit: Decimal
+    start_at: datetime
+    end_at: datetime
+    crossed_at_ms: int
