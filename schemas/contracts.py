@@ -10,15 +10,16 @@ from typing import Literal
 
 import msgspec
 
+from schemas.entitlements import DEFAULT_THRESHOLDS, UsagePeriod
+
 FeatureKind = Literal["metered", "boolean", "static"]
-UsagePeriod = Literal["hour", "day", "week", "month", "quarter", "half_year", "year", "billing_period", "never"]
 
 
 class Entitlement(msgspec.Struct, frozen=True, kw_only=True):
     """What a customer may use of one feature, from one subscription.
 
     metered: `limit=None` is unlimited; counted by `meter_id`/`generation`/`aggregation` per `usage_period`, whose
-    boundaries count from `anchor_at` in `timezone`; `never` counts from `starts_at` on.
+    boundaries count from `anchor_at` in `timezone` (`domain.periods`); `never` counts from `starts_at` to `FOREVER`.
     boolean: `enabled`. static: `config`.
     """
 
@@ -38,7 +39,7 @@ class Entitlement(msgspec.Struct, frozen=True, kw_only=True):
     usage_period: UsagePeriod = "month"
     anchor_at: datetime | None = None
     timezone: str = "UTC"
-    thresholds: tuple[int, ...] = (50, 80, 100)
+    thresholds: tuple[int, ...] = DEFAULT_THRESHOLDS
 
 
 class CustomerContract(msgspec.Struct, frozen=True, kw_only=True):

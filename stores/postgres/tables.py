@@ -1,0 +1,408 @@
+"""Every PostgreSQL table. Migrations in `pg_migrations/` build exactly this (a test compares them).
+
+Money and quantities are `numeric`; instants `timestamptz`; ids are prefixed texts made by the caller.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = MetaData(naming_convention=NAMING)
+
+INSTANT = DateTime(timezone=True)
+# No precision: a sum of quantities of 26 digits, and an amount before rounding, are kept exactly as computed.
+QUANTITY = Numeric
+MONEY = Numeric
+
+
+def _created() -> Column[object]:
+    return Column("created_at", INSTANT, nullable=False, server_default=func.now())
+
+
+def _scope() -> tuple[Column[object], Column[object]]:
+    return Column("tenant", Text, nullable=False), Column("environment", Text, nullable=False)
+
+
+# --- access ---------------------------------------------------------------------------------------------------------
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_scope(),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("prefix", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False, unique=True),  # sha256 of a secret with 256 bits of entropy
+    Column("scopes", ARRAY(Text), nullable=False),
+    _created(),
+    Column("revoked_at", INSTANT),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    *_scope(),
+    Column("key", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    _created(),
+    PrimaryKeyConstraint("tenant", "environment", "key"),
+)
+
+# --- the counting protocol --------------------------------------------------------------------------------------------
+
+log_topics = Table(
+    "log_topics",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("topic_id", Text, nullable=False),
+    Column("partitions", Integer, nullable=False),
+    _created(),
+)
+
+ledger_partitions = Table(
+    "ledger_partitions",
+    metadata,
+    Column("topic_id", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("generation", BigInteger, nullable=False, server_default="0"),  # protocol 19: the group's generation
+    Column("last_offset", BigInteger, nullable=False, server_default="-1"),  # of the last done block
+    Column("open_last_offset", BigInteger),  # of the intent that is not done
+    Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("idle_as_of", INSTANT),
+    Column("last_logged_at", INSTANT),  # log-append time of the last done record
+    PrimaryKeyConstraint("topic_id", "partition"),
+)
+
+ledger_blocks = Table(
+    "ledger_blocks",
+    metadata,
+    Column("topic_id", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("last_offset", BigInteger, nullable=False),
+    Column("shard", Integer, nullable=False, server_default="0"),
+    Column("epoch", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("evaluator", Integer, nullable=False),
+    Column("cut", BigInteger, nullable=False),
+    Column("insert_before", INSTANT, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("stored", BigInteger, nullable=False),
+    Column("duplicate", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    Column("forwarded", BigInteger, nullable=False),
+    Column("counts", JSONB, nullable=False),  # [[tenant, environment, hour, stored, duplicate, rejected, forwarded]]
+    Column("row_hash", LargeBinary, nullable=False),
+    Column("max_event_at", INSTANT),
+    Column("first_logged_at", INSTANT, nullable=False),
+    Column("last_logged_at", INSTANT, nullable=False),
+    Column("intent_at", INSTANT, nullable=False),
+    Column("renewals", Integer, nullable=False, server_default="0"),
+    Column("done_at", INSTANT),
+    PrimaryKeyConstraint("topic_id", "partition", "first_offset"),
+    CheckConstraint("state IN ('intent', 'done', 'gap', 'empty')", name="state"),
+    Index("ix_ledger_blocks_done_at", "done_at"),
+    Index("ix_ledger_blocks_open", "cut", postgresql_where=text("state = 'intent'")),
+)
+
+usage_cut = Table(
+    "usage_cut",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("cut", BigInteger, nullable=False),
+    Column("raised_at", INSTANT, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+# --- catalog ------------------------------------------------------------------------------------------------------------
+
+catalog_head = Table(
+    "catalog_head",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+catalog_changes = Table(
+    "catalog_changes",
+    metadata,
+    Column("version", BigInteger, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    *_scope(),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("body", JSONB(none_as_null=True)),
+    _created(),
+    PrimaryKeyConstraint("version", "sequence"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    _created(),
+)
+
+tenant_limits = Table(
+    "tenant_limits",
+    metadata,
+    *_scope(),
+    Column("max_event_age_s", BigInteger, nullable=False),
+    Column("max_event_ahead_s", BigInteger, nullable=False),
+    Column("reject_unknown_customer", Boolean, nullable=False, server_default=text("false")),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    PrimaryKeyConstraint("tenant", "environment"),
+)
+
+meters = Table(
+    "meters",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_scope(),
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("generation", Integer, nullable=False, server_default="1"),
+    Column("definition", JSONB, nullable=False),  # schemas.meters.Meter
+    Column("revision", Integer, nullable=False, server_default="1"),
+    Column("taken_up_in", BigInteger, nullable=False),  # catalog version of this generation
+    _created(),
+    Column("archived_at", INSTANT),
+    UniqueConstraint("tenant", "environment", "key"),
+)
+
+features = Table(
+    "features",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_scope(),
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("meter_id", Text, ForeignKey("meters.id")),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    _created(),
+    Column("archived_at", INSTANT),
+    UniqueConstraint("tenant", "environment", "key"),
+    CheckConstraint("kind IN ('metered', 'boolean', 'static')", name="kind"),
+    CheckConstraint("(kind = 'metered') = (meter_id IS NOT NULL)", name="meter"),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_scope(),
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    _created(),
+    Column("archived_at", INSTANT),
+    UniqueConstraint("tenant", "environment", "key"),
+)
+
+plan_versions = Table(
+    "plan_versions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("plan_id", Text, ForeignKey("plans.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("cadence", Text, nullable=False, server_default="month"),
+    _created(),
+    UniqueConstraint("plan_id", "version"),
+    CheckConstraint("status IN ('draft', 'published', 'archived')", name="status"),
+)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_scope(),
+    Column("plan_version_id", Text, ForeignKey("plan_versions.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("meter_id", Text, ForeignKey("meters.id")),  # null: a fee of its own
+    Column("definition", JSONB, nullable=False),  # schemas.prices.Price
+    _created(),
+    UniqueConstraint("plan_version_id", "key"),
+)
+
+plan_entitlements = Table(
+    "plan_entitlements",
+    metadata,
+    Column("plan_version_id", Text, ForeignKey("plan_versions.id"), nullable=False),
+    Column("feature_id", Text, ForeignKey("features.id"), nullable=False),
+    Column("terms", JSONB, nullable=False),  # limit, soft, usage_period, enabled, config, thresholds
+    PrimaryKeyConstraint("plan_version_id", "feature_id"),
+)
+
+# --- customers and contracts ----------------------------------------------------------------------------------------------
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_scope(),
+    Column("external_id", Text),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("timezone", Text, nullable=False, server_default="UTC"),
+    Column("currency", Text),
+    Column("attributes", JSONB, nullable=False, server_default="{}"),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    Column("known_in", BigInteger, nullable=False),  # catalog version that made its references known
+    _created(),
+    Column("archived_at", INSTANT),
+)
+
+customer_references = Table(
+    "customer_references",
+    metadata,
+    *_scope(),
+    Column("reference", Text, nullable=False),
+    Column("customer_id", Text, ForeignKey("customers.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    PrimaryKeyConstraint("tenant", "environment", "reference"),
+    CheckConstraint("kind IN ('id', 'external_id', 'alias')", name="kind"),
+    Index("ix_customer_references_customer_id", "customer_id"),
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_scope(),
+    Column("customer_id", Text, ForeignKey("customers.id"), nullable=False),
+    Column("plan_version_id", Text, ForeignKey("plan_versions.id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("billing", Text, nullable=False, server_default="anniversary"),
+    Column("timezone", Text, nullable=False),
+    Column("start_at", INSTANT, nullable=False),
+    Column("end_at", INSTANT),
+    Column("anchor_at", INSTANT, nullable=False),
+    Column("next_close_at", INSTANT),  # end of the first period that is not closed; null when nothing is left to close
+    Column("closed_to", INSTANT, nullable=False),  # start of that period
+    Column("revision", Integer, nullable=False, server_default="1"),
+    _created(),
+    CheckConstraint("status IN ('scheduled', 'active', 'cancelled', 'ended')", name="status"),
+    CheckConstraint("billing IN ('anniversary', 'calendar')", name="billing"),
+    CheckConstraint("end_at IS NULL OR end_at > start_at", name="ends_after_start"),
+    Index("ix_subscriptions_customer_id", "customer_id"),
+    Index("ix_subscriptions_next_close_at", "next_close_at", postgresql_where=text("next_close_at IS NOT NULL")),
+)
+
+# --- money ------------------------------------------------------------------------------------------------------------------
+
+invoice_numbers = Table(
+    "invoice_numbers",
+    metadata,
+    *_scope(),
+    Column("last_number", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "environment"),
+)
+
+invoices = Table(
+    "invoices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_scope(),
+    Column("number", Text, nullable=False),
+    Column("customer_id", Text, ForeignKey("customers.id"), nullable=False),
+    Column("subscription_id", Text, ForeignKey("subscriptions.id")),
+    Column("status", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("period_start", INSTANT, nullable=False),
+    Column("period_end", INSTANT, nullable=False),
+    Column("subtotal", MONEY, nullable=False),
+    Column("total", MONEY, nullable=False),
+    Column("amount_due", MONEY, nullable=False),
+    Column("cut", BigInteger, nullable=False),  # usage is all blocks with cut < this (protocol 10)
+    Column("as_of", INSTANT, nullable=False),
+    Column("issued_at", INSTANT, nullable=False),
+    _created(),
+    UniqueConstraint("tenant", "environment", "number"),
+    CheckConstraint("status IN ('draft', 'open', 'paid', 'void', 'uncollectible')", name="status"),
+    Index("ix_invoices_customer_id", "customer_id"),
+)
+
+invoice_lines = Table(
+    "invoice_lines",
+    metadata,
+    Column("invoice_id", Text, ForeignKey("invoices.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("price_id", Text, nullable=False),
+    Column("price_key", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("meter_id", Text),
+    Column("generation", Integer),
+    Column("quantity", QUANTITY, nullable=False),
+    Column("exact_amount", MONEY, nullable=False),
+    Column("amount", MONEY, nullable=False),
+    Column("period_start", INSTANT, nullable=False),
+    Column("period_end", INSTANT, nullable=False),
+    Column("steps", JSONB, nullable=False),  # how the amount came about (schemas.prices)
+    PrimaryKeyConstraint("invoice_id", "position"),
+)
+
+billed_periods = Table(
+    "billed_periods",
+    metadata,
+    Column("subscription_id", Text, ForeignKey("subscriptions.id"), nullable=False),
+    Column("period_start", INSTANT, nullable=False),
+    Column("period_end", INSTANT, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("sequence", Integer, nullable=False),  # 0 is the closing itself
+    Column("invoice_id", Text, ForeignKey("invoices.id"), nullable=False),
+    _created(),
+    PrimaryKeyConstraint("subscription_id", "period_start", "period_end", "kind", "sequence"),
+)
+
+closing_failures = Table(
+    "closing_failures",
+    metadata,
+    Column("subscription_id", Text, ForeignKey("subscriptions.id"), nullable=False),
+    Column("period_start", INSTANT, nullable=False),
+    Column("period_end", INSTANT, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="1"),
+    Column("failed_at", INSTANT, nullable=False),
+    PrimaryKeyConstraint("subscription_id", "period_start", "period_end"),
+)
