@@ -1,4 +1,7 @@
-"""What a plan grants of a feature, and what a check of it answers."""
+"""What a plan grants of a feature (as clients post it), and what a check of it answers.
+
+What a customer has in the end, from all subscriptions, is `schemas.contracts.Entitlement`.
+"""
 
 from datetime import datetime
 from decimal import Decimal
@@ -40,10 +43,10 @@ class BooleanEntitlement(
 
 class StaticEntitlement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="static"):
     feature: str
-    value: str
+    config: str
 
 
-Entitlement = MeteredEntitlement | BooleanEntitlement | StaticEntitlement
+EntitlementSpec = MeteredEntitlement | BooleanEntitlement | StaticEntitlement
 
 
 class CheckAnswer(Struct, frozen=True, kw_only=True):
@@ -61,7 +64,7 @@ class CheckAnswer(Struct, frozen=True, kw_only=True):
     resets_at: datetime | None = None
     as_of: datetime | None = None
     stale: bool = False
-    value: str | None = None  # of a static feature
+    config: str | None = None  # of a static feature
 
 
 class ThresholdCrossing(Struct, frozen=True, kw_only=True):

@@ -5,6 +5,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from schemas.deltas import Latest
+
 Aggregation = Literal["count", "sum", "min", "max", "avg", "latest", "unique_count"]
 FilterOp = Literal["eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "exists"]
 
@@ -52,25 +54,16 @@ class Meter(Struct, frozen=True, kw_only=True):
     value_required: bool = False
 
 
-class LatestValue(Struct, frozen=True):
-    """Ordered by event time, then by position in the log: the greatest wins."""
-
-    time_ms: int
-    position: tuple[int, int, int]  # partition, offset, index in the record
-    value: Decimal
-
-
 class AggregateState(Struct, frozen=True):
-    """What is kept of any set of values of one meter; two states of disjoint sets merge into one.
+    """What is kept of any set of matches of one meter; two states of disjoint sets merge into one.
 
-    Every field is kept whatever the aggregation asks for, so one state answers any of them. `count` counts every
-    match, `values` those that carried a value.
+    The same state answers every aggregation. `matches` counts all matches, `values` those with a numeric value.
     """
 
-    count: int = 0
+    matches: int = 0
     values: int = 0
-    sum: Decimal = Decimal(0)
-    min: Decimal | None = None
-    max: Decimal | None = None
-    latest: LatestValue | None = None
+    total: Decimal = Decimal(0)
+    lowest: Decimal | None = None
+    highest: Decimal | None = None
+    latest: Latest | None = None
     unique: frozenset[str] = frozenset()

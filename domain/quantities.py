@@ -1,0 +1,73 @@
+"""What counts as a quantity: a decimal of at most 26 digits before the point and 12 after, never truncated."""
+
+import re
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, Overflow
+
+from domain.errors import Invalid
+
+INTEGER_DIGITS = 26
+FRACTION_DIGITS = 12
+
+_LIMIT = 10**INTEGER_DIGITS
+_QUANTUM = Decimal(1).scaleb(-FRACTION_DIGITS)
+# `Decimal(38, 12)` of the store: anything that needs more digits traps instead of being rounded.
+_FITS = Context(
+    prec=INTEGER_DIGITS + FRACTION_DIGITS, rounding=ROUND_HALF_UP, traps=[InvalidOperation, Inexact, Overflow]
+)
+# JSON's number grammar, plus a sign and digits on one side of the point only. `Decimal()` alone would also take
+# underscores, spaces, digits of other scripts, "NaN" and "Infinity".
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+ZERO = Decimal(0)
+
+NOT_A_NUMBER = "not_a_number"
+OUT_OF_RANGE = "quantity_out_of_range"
+TOO_PRECISE = "too_many_fraction_digits"
+
+
+def number_of(value: object) -> int | Decimal | None:
+    """The number that a JSON value is or spells, of any size; None when it is no number (true and false are none)."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | Decimal):
+        return value
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        try:
+            return Decimal(value)
+        except InvalidOperation:  # an exponent beyond what the decimal module can hold
+            return None
+    return None
+
+
+def parse_quantity(value: object) -> Decimal:
+    """A JSON value (int, Decimal or numeric text) as a quantity; numerically equal, never rounded.
+
+    Raises Invalid `not_a_number`, `quantity_out_of_range` (26 digits) or `too_many_fraction_digits` (12).
+    """
+    if type(value) is int and -_LIMIT < value < _LIMIT:
+        return Decimal(value)
+    number = number_of(value)
+    if number is None:
+        raise Invalid(NOT_A_NUMBER, "the value is neither a number nor text that spells one")
+    decimal = Decimal(number)
+    try:
+        fitted = _FITS.quantize(decimal, _QUANTUM)
+    except (InvalidOperation, Inexact, Overflow):
+        raise _misfit(decimal) from None
+    return fitted or ZERO
+
+
+def _misfit(decimal: Decimal) -> Invalid:
+    if not decimal.is_finite():
+        return Invalid(NOT_A_NUMBER, "the value is not a finite number")
+    if decimal.adjusted() >= INTEGER_DIGITS:
+        return Invalid(OUT_OF_RANGE, f"the value has more than {INTEGER_DIGITS} digits before the point")
+    return Invalid(TOO_PRECISE, f"the value has more than {FRACTION_DIGITS} digits after the point")
+
+
+def format_quantity(value: Decimal) -> str:
+    """Plain notation: no exponent, no trailing zeros, no negative zero. Equal numbers give equal text."""
+    if not value:
+        return "0"
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
