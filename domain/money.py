@@ -1,17 +1,15 @@
 """Exact decimal arithmetic and the one function that rounds money."""
 
 from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from fractions import Fraction
 
 from domain.errors import Invalid
 
 # Wide enough for a quantity (26 + 12 digits) times a price of the same width, summed over any number of tiers.
-# An inexact result raises: precision is lost in `round_money` and `divide` or nowhere.
+# An inexact result raises: precision is lost in `round_half_away` or nowhere.
 EXACT = Context(
     prec=160, rounding=ROUND_HALF_UP, traps=[InvalidOperation, DivisionByZero, Overflow, Inexact], Emin=-9999, Emax=9999
 )
-# ROUND_HALF_UP of the decimal module is half away from zero.
-_ROUNDING = Context(prec=160, rounding=ROUND_HALF_UP, traps=[InvalidOperation, DivisionByZero, Overflow])
-
 ZERO = Decimal(0)
 
 # ISO 4217 codes in use, by their minor unit.
@@ -29,7 +27,6 @@ _MINOR_UNITS: dict[int, str] = {
     4: "CLF UYW",
 }
 _DIGITS = {code: digits for digits, codes in _MINOR_UNITS.items() for code in codes.split()}
-_UNIT = {code: Decimal(1).scaleb(-digits) for code, digits in _DIGITS.items()}
 
 
 def minor_units(currency: str) -> int:
@@ -40,25 +37,16 @@ def minor_units(currency: str) -> int:
     return digits
 
 
-def minor_unit(currency: str) -> Decimal:
-    """The smallest amount of the currency: 0.01 USD, 1 JPY. Raises Invalid `unknown_currency`."""
-    minor_units(currency)
-    return _UNIT[currency]
+def round_half_away(value: Decimal | Fraction, digits: int) -> Decimal:
+    """The one rounding: half away from zero to `digits` after the point; exact whatever the value; no negative zero."""
+    numerator, denominator = value.as_integer_ratio()
+    whole = (2 * abs(numerator) * 10**digits + denominator) // (2 * denominator)
+    return Decimal(whole if numerator >= 0 else -whole).scaleb(-digits, EXACT)
 
 
-def round_money(amount: Decimal, currency: str) -> Decimal:
-    """`amount` rounded half away from zero to the currency's minor unit; never a negative zero."""
-    return _ROUNDING.add(_ROUNDING.quantize(amount, minor_unit(currency)), ZERO)
-
-
-def divide(dividend: Decimal, divisor: Decimal, digits: int) -> Decimal:
-    """The quotient rounded half away from zero to `digits` after the point. Never of money: that is `round_money`."""
-    whole = EXACT.multiply(dividend.copy_abs().scaleb(digits, _ROUNDING), Decimal(2))
-    # Twice the dividend plus the divisor over twice the divisor, floored: the half is decided exactly.
-    size = divisor.copy_abs()
-    floored = EXACT.divide_int(EXACT.add(whole, size), EXACT.multiply(size, Decimal(2)))
-    result = floored.scaleb(-digits, _ROUNDING)
-    return result.copy_negate() if result and dividend.is_signed() != divisor.is_signed() else result
+def round_money(amount: Decimal | Fraction, currency: str) -> Decimal:
+    """`amount` rounded half away from zero to the currency's minor unit. Raises Invalid `unknown_currency`."""
+    return round_half_away(amount, minor_units(currency))
 
 
 def total(amounts: list[Decimal] | tuple[Decimal, ...]) -> Decimal:

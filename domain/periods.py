@@ -125,7 +125,11 @@ def periods_between(anchor: datetime, cadence: Cadence, zone: str, start: dateti
 def next_period(anchor: datetime, cadence: Cadence, zone: str, period: Period) -> Period:
     """The period after `period`, whose index counts from the same anchor."""
     following = period.index + 1
-    return Period(start=period.end, end=boundary(anchor, cadence, zone, following + 1), index=following)
+    end = boundary(anchor, cadence, zone, following + 1)
+    while end <= period.end:  # a local day that the zone skipped whole is no period
+        following += 1
+        end = boundary(anchor, cadence, zone, following + 1)
+    return Period(start=period.end, end=end, index=following)
 
 
 def calendar_anchor(start: datetime, cadence: Cadence, zone: str) -> datetime:
@@ -136,9 +140,10 @@ def calendar_anchor(start: datetime, cadence: Cadence, zone: str) -> datetime:
     if cadence.unit == "never":
         return start.astimezone(UTC)
     tz = zone_of(zone)
-    wall = start.astimezone(tz).replace(tzinfo=None, fold=0)
-    floor = _unit_start(wall, cadence)
-    opened = floor.replace(tzinfo=tz).astimezone(UTC)
+    local = start.astimezone(tz)
+    floor = _unit_start(local.replace(tzinfo=None, fold=0), cadence)
+    # An hour that DST repeats starts twice; a day, at the first of its two midnights.
+    opened = floor.replace(tzinfo=tz, fold=local.fold if cadence.unit == "hour" else 0).astimezone(UTC)
     if opened >= start:
         return opened
     return boundary(opened, Cadence(unit=cadence.unit), zone, 1)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 from domain.errors import Invalid
-from domain.money import EXACT, ZERO, minor_units
+from domain.money import EXACT, ZERO, round_money
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -25,23 +26,13 @@ def prorate(amount: Decimal, cuts: Sequence[datetime], currency: str) -> list[De
     Each part is the rounded running total minus what earlier parts took, so no part is off by more than one minor
     unit and the last takes the remainder. Raises Invalid `cuts_not_ascending`, `unknown_currency`.
     """
-    if len(cuts) <= 1 or any(later <= earlier for earlier, later in zip(cuts, cuts[1:], strict=False)):
+    if len(cuts) <= 1 or any(later <= earlier for earlier, later in pairwise(cuts)):
         raise Invalid("cuts_not_ascending", "a period is cut at ascending instants, two at least")
     parts: list[Decimal] = []
     taken = ZERO
     for cut in cuts[1:]:
-        running = (
-            amount
-            if cut == cuts[-1]
-            else round_fraction(Fraction(amount) * share(cuts[0], cuts[-1], cuts[0], cut), minor_units(currency))
-        )
+        exact = Fraction(amount) * share(cuts[0], cuts[-1], cuts[0], cut)
+        running = amount if cut == cuts[-1] else round_money(exact, currency)
         parts.append(EXACT.subtract(running, taken))
         taken = running
     return parts
-
-
-def round_fraction(value: Fraction, digits: int) -> Decimal:
-    """Half away from zero to `digits` after the point."""
-    scaled = abs(value) * 10**digits
-    whole = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
-    return Decimal(whole if value >= 0 else -whole).scaleb(-digits, EXACT)
