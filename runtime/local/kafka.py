@@ -1,0 +1,154 @@
+"""Apache Kafka, one KRaft node, from its published jars."""
+
+import asyncio
+import base64
+import contextlib
+import socket
+import subprocess
+import uuid
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from runtime.local.errors import PartFailedError
+from runtime.local.jars import ensure_jars
+from runtime.local.java import JVM_FLAGS, java_path, sharing_flags
+from runtime.local.ports import HOST, free_ports
+from runtime.local.process import Child, Guardian, ProcessSpec, until_ready
+
+NAME = "kafka"
+READY_WITHIN_S = 60.0
+METADATA_TIMEOUT_S = 1.0
+FORMAT_TIMEOUT_S = 60.0
+
+LOG4J = """\
+status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %p %m (%c)%n
+rootLogger.level = info
+rootLogger.appenderRef.out.ref = out
+logger.config.name = org.apache.kafka.common.config
+logger.config.level = warn
+logger.values.name = kafka.server.KafkaConfig
+logger.values.level = warn
+"""
+
+
+def server_properties(*, data: Path, broker_port: int, controller_port: int) -> str:
+    """The broker's settings. Ports may change from start to start: nothing of them is kept in the data."""
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+        "listeners": f"PLAINTEXT://{HOST}:{broker_port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{broker_port}",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(data),
+        "auto.create.topics.enable": "false",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.num.partitions": "4",
+        "offsets.topic.replication.factor": "1",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        # After a SIGKILL the node waits for its own old session: 1 s instead of 9.
+        "broker.session.timeout.ms": "1000",
+        "broker.heartbeat.interval.ms": "250",
+        "log.cleaner.dedupe.buffer.size": "8388608",
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+class KafkaServer:
+    """One broker on `data`; `logs` gets kafka.log. A second start on the same data may use other ports."""
+
+    name = NAME
+
+    def __init__(self, *, data: Path, logs: Path, guard: Guardian, extra_flags: tuple[str, ...] | None = None) -> None:
+        self._data = data
+        self._log = logs / f"{NAME}.log"
+        self._guard = guard
+        self._flags = extra_flags
+        self._port = 0
+        self._admin: AdminClient | None = None
+        self.child: Child | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{HOST}:{self._port}"
+
+    async def start(self) -> None:
+        """Format the data once, start, and wait until a record could be acknowledged."""
+        jars = await asyncio.to_thread(ensure_jars)
+        self._port, controller_port = free_ports(2)
+        properties = await asyncio.to_thread(self._write_files, controller_port)
+        command = (
+            str(java_path()),
+            *JVM_FLAGS,
+            *(sharing_flags() if self._flags is None else self._flags),
+            f"-Dlog4j2.configurationFile={self._data / 'log4j2.properties'}",
+            "-cp",
+            f"{jars}/*",
+        )
+        if not (self._data / "log" / "meta.properties").exists():
+            await asyncio.to_thread(self._format, command, properties)
+        spec = ProcessSpec(
+            name=NAME,
+            argv=(*command, "kafka.Kafka", str(properties)),
+            log=self._log,
+            cwd=self._data,
+            stop_grace_s=15.0,
+        )
+        self.child = await Child.spawn(spec, self._guard)
+        await until_ready(self.child, self._acknowledges, within_s=READY_WITHIN_S, every_s=0.05)
+        self._admin = None  # it would go on asking in the background
+
+    async def stop(self) -> None:
+        if self.child is not None:
+            await self.child.stop()
+
+    def _write_files(self, controller_port: int) -> Path:
+        self._data.mkdir(parents=True, exist_ok=True)
+        (self._data / "log4j2.properties").write_text(LOG4J)
+        properties = self._data / "server.properties"
+        properties.write_text(
+            server_properties(data=self._data / "log", broker_port=self._port, controller_port=controller_port)
+        )
+        return properties
+
+    def _format(self, command: tuple[str, ...], properties: Path) -> None:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        done = subprocess.run(tool, check=False, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S)
+        if done.returncode != 0:
+            raise PartFailedError(NAME, "its data directory cannot be formatted", (done.stdout + done.stderr).strip())
+
+    async def _acknowledges(self) -> bool:
+        """The broker is unfenced and leads every partition: then it takes topics and acknowledges records."""
+        if not _listens(self._port):
+            return False
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        return await asyncio.to_thread(leads_all, self._admin)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as sock:
+        sock.settimeout(0.2)
+        return sock.connect_ex((HOST, port)) == 0
+
+
+def leads_all(admin: AdminClient) -> bool:
+    try:
+        metadata = admin.list_topics(timeout=METADATA_TIMEOUT_S)
+    except KafkaException:
+        return False
+    partitions = [partition for topic in metadata.topics.values() for partition in topic.partitions.values()]
+    return bool(metadata.brokers) and all(partition.leader in metadata.brokers for partition in partitions)

