@@ -2,6 +2,7 @@
 
 import re
 from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, Overflow
+from typing import cast
 
 from domain.errors import Invalid
 
@@ -18,6 +19,8 @@ _FITS = Context(
 # underscores, spaces, digits of other scripts, "NaN" and "Infinity".
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
+_PLAIN_DIGITS = 64
+
 ZERO = Decimal(0)
 
 NOT_A_NUMBER = "not_a_number"
@@ -27,13 +30,12 @@ TOO_PRECISE = "too_many_fraction_digits"
 
 def number_of(value: object) -> int | Decimal | None:
     """The number that a JSON value is or spells, of any size; None when it is no number (true and false are none)."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | Decimal):
-        return value
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
+    kind = type(value)
+    if kind is int or kind is Decimal:
+        return cast("int | Decimal", value)
+    if kind is str and _NUMBER.fullmatch(cast("str", value)):
         try:
-            return Decimal(value)
+            return Decimal(cast("str", value))
         except InvalidOperation:  # an exponent beyond what the decimal module can hold
             return None
     return None
@@ -66,8 +68,15 @@ def _misfit(decimal: Decimal) -> Invalid:
 
 
 def format_quantity(value: Decimal) -> str:
-    """Plain notation: no exponent, no trailing zeros, no negative zero. Equal numbers give equal text."""
+    """Plain notation: no exponent, no trailing zeros, no negative zero. Equal numbers give equal text.
+
+    Numbers far outside the range of a quantity keep an exponent: `1e999999` must not become a megabyte of text.
+    """
     if not value:
         return "0"
+    if abs(value.adjusted()) > _PLAIN_DIGITS:
+        sign, digits, _ = value.as_tuple()
+        coefficient = "".join(map(str, digits)).rstrip("0")
+        return f"{'-' if sign else ''}{coefficient}e{value.adjusted()}"
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,76 @@
+"""What makes a meter's definition valid beyond its types."""
+
+import re
+from collections.abc import Callable
+
+from domain.conditions import validate_filter
+from domain.errors import FieldError, Invalid
+from domain.properties import validate_path
+from schemas.meters import MeterSpec
+
+MAX_EVENT_TYPES = 100
+MAX_TYPE_LENGTH = 255
+MAX_FILTERS = 50
+MAX_DIMENSIONS = 16
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def validate_meter(spec: MeterSpec, pointer: str = "") -> None:
+    """Raises Invalid with every wrong field as a detail; its code is the first one's.
+
+    Codes: `key_malformed`, `event_types_missing`, `event_type_malformed`, `value_property_missing`,
+    `value_property_unused` (count reads none), `path_malformed`, `filter_value_mismatch`, `too_many_filters`,
+    `too_many_dimensions`, `dimension_repeated`.
+    """
+    errors: list[FieldError] = []
+
+    def note(at: str, code: str, message: str) -> None:
+        errors.append(FieldError(pointer=f"{pointer}/{at}", code=code, message=message))
+
+    if not _KEY.fullmatch(spec.key):
+        note("key", "key_malformed", "a key is 1 to 64 letters, digits, points, dashes or underscores")
+    _event_types(spec, note)
+    if spec.aggregation == "count" and spec.value_property is not None:
+        note("value_property", "value_property_unused", "count counts events and reads no property")
+    elif spec.aggregation != "count" and spec.value_property is None:
+        note("value_property", "value_property_missing", f"the aggregation {spec.aggregation} reads a property")
+    elif spec.value_property is not None:
+        _path("value_property", spec.value_property, note)
+    if len(spec.filters) > MAX_FILTERS:
+        note("filters", "too_many_filters", f"at most {MAX_FILTERS} filters are taken")
+    for index, condition in enumerate(spec.filters):
+        try:
+            validate_filter(condition)
+        except Invalid as invalid:
+            note(f"filters/{index}", invalid.code, invalid.message)
+    _dimensions(spec, note)
+    if errors:
+        raise Invalid(errors[0].code, errors[0].message, errors)
+
+
+Note = Callable[[str, str, str], None]
+
+
+def _path(at: str, path: str, note: Note) -> None:
+    try:
+        validate_path(path)
+    except Invalid as invalid:
+        note(at, invalid.code, invalid.message)
+
+
+def _event_types(spec: MeterSpec, note: Note) -> None:
+    if not 1 <= len(spec.event_types) <= MAX_EVENT_TYPES or len(set(spec.event_types)) != len(spec.event_types):
+        note("event_types", "event_types_missing", f"a meter takes 1 to {MAX_EVENT_TYPES} different event types")
+    for index, event_type in enumerate(spec.event_types):
+        if not 1 <= len(event_type) <= MAX_TYPE_LENGTH:
+            note(f"event_types/{index}", "event_type_malformed", f"a type is 1 to {MAX_TYPE_LENGTH} characters long")
+
+
+def _dimensions(spec: MeterSpec, note: Note) -> None:
+    if len(spec.dimensions) > MAX_DIMENSIONS:
+        note("dimensions", "too_many_dimensions", f"at most {MAX_DIMENSIONS} dimensions are taken")
+    if len(set(spec.dimensions)) != len(spec.dimensions):
+        note("dimensions", "dimension_repeated", "a dimension is named once")
+    for index, path in enumerate(spec.dimensions):
+        _path(f"dimensions/{index}", path, note)
