@@ -2,8 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
-import socket
 import subprocess
 import uuid
 from pathlib import Path
@@ -14,11 +12,12 @@ from confluent_kafka.admin import AdminClient
 from runtime.local.errors import PartFailedError
 from runtime.local.jars import ensure_jars
 from runtime.local.java import JVM_FLAGS, java_path, sharing_flags
-from runtime.local.ports import HOST, free_ports
+from runtime.local.ports import HOST, free_ports, listens
 from runtime.local.process import Child, Guardian, ProcessSpec, until_ready
 
 NAME = "kafka"
 READY_WITHIN_S = 60.0
+STOP_GRACE_S = 15.0
 METADATA_TIMEOUT_S = 1.0
 FORMAT_TIMEOUT_S = 60.0
 
@@ -67,15 +66,18 @@ def server_properties(*, data: Path, broker_port: int, controller_port: int) -> 
 
 
 class KafkaServer:
-    """One broker on `data`; `logs` gets kafka.log. A second start on the same data may use other ports."""
+    """One broker on `data`; `logs` gets kafka.log. A second start on the same data may use other ports.
+
+    `sharing` replaces the flags that use the class archives, where one is to be made.
+    """
 
     name = NAME
 
-    def __init__(self, *, data: Path, logs: Path, guard: Guardian, extra_flags: tuple[str, ...] | None = None) -> None:
+    def __init__(self, *, data: Path, logs: Path, guard: Guardian, sharing: tuple[str, ...] | None = None) -> None:
         self._data = data
         self._log = logs / f"{NAME}.log"
         self._guard = guard
-        self._flags = extra_flags
+        self._sharing = sharing
         self._port = 0
         self._admin: AdminClient | None = None
         self.child: Child | None = None
@@ -89,30 +91,29 @@ class KafkaServer:
         jars = await asyncio.to_thread(ensure_jars)
         self._port, controller_port = free_ports(2)
         properties = await asyncio.to_thread(self._write_files, controller_port)
-        command = (
-            str(java_path()),
-            *JVM_FLAGS,
-            *(sharing_flags() if self._flags is None else self._flags),
+        java = (str(java_path()), *JVM_FLAGS)
+        main = (
             f"-Dlog4j2.configurationFile={self._data / 'log4j2.properties'}",
             "-cp",
             f"{jars}/*",
         )
         if not (self._data / "log" / "meta.properties").exists():
-            await asyncio.to_thread(self._format, command, properties)
+            await asyncio.to_thread(self._format, (*java, *sharing_flags(), *main), properties)
+        sharing = sharing_flags() if self._sharing is None else self._sharing
         spec = ProcessSpec(
             name=NAME,
-            argv=(*command, "kafka.Kafka", str(properties)),
+            argv=(*java, *sharing, *main, "kafka.Kafka", str(properties)),
             log=self._log,
             cwd=self._data,
-            stop_grace_s=15.0,
+            stop_grace_s=STOP_GRACE_S,
         )
         self.child = await Child.spawn(spec, self._guard)
         await until_ready(self.child, self._acknowledges, within_s=READY_WITHIN_S, every_s=0.05)
         self._admin = None  # it would go on asking in the background
 
-    async def stop(self) -> None:
+    async def stop(self, *, grace_s: float | None = None) -> None:
         if self.child is not None:
-            await self.child.stop()
+            await self.child.stop(grace_s=grace_s)
 
     def _write_files(self, controller_port: int) -> Path:
         self._data.mkdir(parents=True, exist_ok=True)
@@ -134,17 +135,11 @@ class KafkaServer:
 
     async def _acknowledges(self) -> bool:
         """The broker is unfenced and leads every partition: then it takes topics and acknowledges records."""
-        if not _listens(self._port):
+        if not listens(self._port):
             return False
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         return await asyncio.to_thread(leads_all, self._admin)
-
-
-def _listens(port: int) -> bool:
-    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as sock:
-        sock.settimeout(0.2)
-        return sock.connect_ex((HOST, port)) == 0
 
 
 def leads_all(admin: AdminClient) -> bool:

@@ -153,12 +153,12 @@ class Child:
         self._forget()
         return code
 
-    async def stop(self) -> None:
+    async def stop(self, *, grace_s: float | None = None) -> None:
         """Signal the process, wait for the grace, then SIGKILL its group. Safe to repeat."""
         if self._process.returncode is None:
             self._process.send_signal(self.spec.stop_signal)
             try:
-                await asyncio.wait_for(self._process.wait(), self.spec.stop_grace_s)
+                await asyncio.wait_for(self._process.wait(), self.spec.stop_grace_s if grace_s is None else grace_s)
             except TimeoutError:
                 self._kill_group()
                 await asyncio.wait_for(self._process.wait(), KILL_WAIT_S)

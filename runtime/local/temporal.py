@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from runtime.local.ports import HOST, free_ports
+from runtime.local.ports import HOST, free_ports, listens
 from runtime.local.process import Child, Guardian, ProcessSpec, until_ready
 
 NAME = "temporal"
@@ -67,6 +67,8 @@ class TemporalServer:
             await self.child.stop()
 
     async def _namespace_answers(self) -> bool:
+        if not listens(self._port):  # far cheaper than a probe
+            return False
         probe = await asyncio.create_subprocess_exec(
             str(temporal_path()),
             "operator",
