@@ -1,0 +1,95 @@
+"""An invoice is its lines, each rounded once, and sums of them (semantics, invoice arithmetic).
+
+Discounts, credits and taxes come between the lines and the amount due, in the order semantics fix, once they exist.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from domain.errors import Invalid
+from domain.money import ZERO, total
+from domain.pricing import rate
+from schemas.invoices import Invoice, InvoiceLine
+from schemas.prices import PlanPrice
+
+
+def assemble_invoice(
+    *,
+    invoice_id: str,
+    line_ids: Sequence[str],
+    customer_id: str,
+    subscription_id: str,
+    currency: str,
+    period_start: datetime,
+    period_end: datetime,
+    cut: int,
+    prices: Sequence[PlanPrice],
+    usage: Mapping[str, Decimal | None],
+) -> Invoice:
+    """The draft for one period of a subscription: one line a price, in the order of the prices.
+
+    `line_ids` are as many as the prices. `usage` maps meter ids to what `[period_start, period_end)` holds at `cut`;
+    None is an aggregate without a value and is priced as 0 units. A function of its arguments only: closing the same
+    period at the same cut again makes the same invoice.
+    Raises Invalid `usage_missing` (a meter that was not read is not zero), `currency_mixed`, `unknown_currency`.
+    """
+    lines = tuple(
+        _line(line_id, price, currency, _quantity(price, usage), period_start, period_end)
+        for line_id, price in zip(line_ids, prices, strict=True)
+    )
+    subtotal = total([line.amount for line in lines])
+    return Invoice(
+        id=invoice_id,
+        customer_id=customer_id,
+        subscription_id=subscription_id,
+        currency=currency,
+        state="draft",
+        period_start=period_start,
+        period_end=period_end,
+        cut=cut,
+        lines=lines,
+        subtotal=subtotal,
+        total=subtotal,
+        amount_due=subtotal,
+    )
+
+
+def finalize(invoice: Invoice) -> Invoice:
+    """A draft becomes open; one of nothing is paid at once. Raises Invalid `invoice_not_draft`."""
+    if invoice.state != "draft":
+        raise Invalid("invoice_not_draft", "only a draft is finalized")
+    return replace(invoice, state="open" if invoice.amount_due else "paid")
+
+
+def _quantity(price: PlanPrice, usage: Mapping[str, Decimal | None]) -> Decimal:
+    if price.meter_id is None:
+        return price.quantity
+    if price.meter_id not in usage:
+        raise Invalid("usage_missing", f"the usage of meter {price.meter_id} was not read")
+    quantity = usage[price.meter_id]
+    return ZERO if quantity is None else quantity
+
+
+def _line(
+    line_id: str, price: PlanPrice, currency: str, quantity: Decimal, period_start: datetime, period_end: datetime
+) -> InvoiceLine:
+    if price.currency != currency:
+        raise Invalid("currency_mixed", f"a price in {price.currency} does not belong on an invoice in {currency}")
+    rated = rate(price.price, quantity, currency)
+    return InvoiceLine(
+        id=line_id,
+        kind="fee" if price.meter_id is None else "usage",
+        price_id=price.id,
+        price_key=price.key,
+        description=price.name or price.key,
+        meter_id=price.meter_id,
+        quantity=quantity,
+        period_start=period_start,
+        period_end=period_end,
+        exact_amount=rated.exact_amount,
+        amount=rated.amount,
+        steps=rated.steps,
+    )
