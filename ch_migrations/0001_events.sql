@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS {database}.events{on_cluster}
     topic_id LowCardinality(String),
     partition UInt16,
     offset UInt64,
-    index UInt32,
+    `index` UInt32,
     first_offset UInt64,
     cut UInt64,
     version UInt64,

@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS {database}.usage_windows{on_cluster}
     total SimpleAggregateFunction(sum, Decimal(76, 12)),
     lowest SimpleAggregateFunction(min, Nullable(Decimal(38, 12))),
     highest SimpleAggregateFunction(max, Nullable(Decimal(38, 12))),
-    latest AggregateFunction(argMax, Nullable(Decimal(38, 12)), Tuple(DateTime64(3, 'UTC'), DateTime64(3, 'UTC'), UInt16, UInt64, UInt32)),
+    latest SimpleAggregateFunction(max, Tuple(DateTime64(3, 'UTC'), DateTime64(3, 'UTC'), UInt16, UInt64, UInt32, Decimal(38, 12))),
     uniques AggregateFunction(uniqExact, String)
 )
 ENGINE = {engine:AggregatingMergeTree}

@@ -14,8 +14,8 @@ SELECT
     sum(toDecimal256(ifNull(m.value, toDecimal128(0, 12)), 12)) AS total,
     min(m.value) AS lowest,
     max(m.value) AS highest,
-    argMaxStateIf(m.value, (time, logged_at, partition, offset, index), isNotNull(m.value)) AS latest,
+    maxIf((time, logged_at, partition, offset, index, assumeNotNull(m.value)), isNotNull(m.value)) AS latest,
     uniqExactStateIf(m.unique_key, m.unique_key != '') AS uniques
-FROM {database}.events
-ARRAY JOIN matches AS m
+FROM {database}.events AS e
+ARRAY JOIN e.matches AS m
 GROUP BY tenant, environment, meter, generation, customer, minute, dimensions, cut;

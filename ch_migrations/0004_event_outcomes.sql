@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS {database}.event_duplicates{on_cluster}
     topic_id LowCardinality(String),
     partition UInt16,
     offset UInt64,
-    index UInt32,
+    `index` UInt32,
     first_partition UInt16,
     first_offset UInt64,
     first_index UInt32,
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS {database}.events_rejected{on_cluster}
     topic_id LowCardinality(String),
     partition UInt16,
     offset UInt64,
-    index UInt32,
+    `index` UInt32,
     original String CODEC(ZSTD(1))
 )
 ENGINE = {engine:ReplacingMergeTree}
