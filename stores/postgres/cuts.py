@@ -1,0 +1,61 @@
+"""The global cut (protocol 10): cutoff C is all blocks with `cut < C`, complete once no such intent is open."""
+
+import asyncio
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from domain.errors import Conflict
+from stores.postgres.engine import autocommit, transaction
+
+POLL_S = 0.05
+
+_CURRENT = text("SELECT cut FROM usage_cut WHERE id = 1")
+_LOCK = text("SELECT cut, raised_at FROM usage_cut WHERE id = 1 FOR UPDATE")
+_RAISE = text("UPDATE usage_cut SET cut = cut + 1, raised_at = :now WHERE id = 1 RETURNING cut")
+_OLDEST_OPEN = text("SELECT min(cut) AS cut FROM ledger_blocks WHERE state = 'intent'")
+
+
+class Cuts:
+    """The cut in PostgreSQL: intents read it FOR SHARE, raising takes the row."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def current(self) -> int:
+        """The number that a block opened now would carry."""
+        async with autocommit(self._engine) as connection:
+            return int((await connection.execute(_CURRENT)).scalar_one())
+
+    async def raise_cut(self, min_interval_s: float, now: datetime) -> int:
+        """A cutoff C: blocks opened from here on carry C or more. Returns the former one when it is young enough.
+
+        protocol 10: the row is taken FOR UPDATE, so every intent with a smaller cut has committed when this returns.
+        Safe to repeat: another cutoff, the same meaning.
+        """
+        async with transaction(self._engine) as connection:
+            held = (await connection.execute(_LOCK)).one()
+            if (now - held.raised_at).total_seconds() < min_interval_s:
+                return int(held.cut)
+            return int((await connection.execute(_RAISE, {"now": now})).scalar_one())
+
+    async def oldest_open(self) -> int | None:
+        """The smallest cut of an intent that is not done; usage below it is complete."""
+        async with autocommit(self._engine) as connection:
+            found = (await connection.execute(_OLDEST_OPEN)).scalar_one()
+            return None if found is None else int(found)
+
+    async def is_complete(self, cut: int) -> bool:
+        """Whether every block with a smaller cut is done, for ever."""
+        oldest = await self.oldest_open()
+        return oldest is None or oldest >= cut
+
+    async def wait_complete(self, cut: int, within_s: float = 60.0) -> None:
+        """Return once `is_complete(cut)`; `Conflict("cut_open")` after `within_s` (a worker may be away)."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not await self.is_complete(cut):  # noqa: ASYNC110 - other processes finish the blocks
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError as error:
+            raise Conflict("cut_open", f"blocks below cut {cut} are still open after {within_s:g} s") from error

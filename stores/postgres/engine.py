@@ -1,0 +1,110 @@
+"""The one way to PostgreSQL: a pool, transactions whose driver errors are our errors, and the URL in its three forms."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import msgspec
+import psycopg
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from domain.errors import Unavailable
+from runtime.settings import PostgresSettings
+
+SERVICE = "postgres"
+_DRIVER = "postgresql+psycopg"
+_MS = 1000
+
+
+def _url(settings: PostgresSettings) -> URL:
+    url = make_url(settings.url.reveal())
+    return url.set(drivername=_DRIVER)
+
+
+def connect_args(settings: PostgresSettings) -> dict[str, Any]:
+    """What every connection is opened with: UTC, bounded statements, and a dead peer noticed within seconds."""
+    timeout_ms = int(settings.statement_timeout_s * _MS)
+    return {
+        "connect_timeout": max(1, round(settings.connect_timeout_s)),
+        "application_name": "meterstream",
+        "options": f"-c timezone=UTC -c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": timeout_ms,
+    }
+
+
+def conninfo(settings: PostgresSettings) -> str:
+    """The URL for psycopg itself."""
+    return _url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def sync_url(settings: PostgresSettings) -> URL:
+    """The URL for SQLAlchemy's synchronous engine (migrations only)."""
+    return _url(settings)
+
+
+def _encode_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def create_engine(settings: PostgresSettings) -> AsyncEngine:
+    """A pool of at most `pool_size` connections; belongs to the event loop that uses it first; `dispose()` closes it.
+
+    No ping before each use: that would be a round trip a block. A restart of the server costs one `Unavailable`, upon
+    which the pool forgets every connection it had.
+    """
+    return create_async_engine(
+        _url(settings),
+        pool_size=settings.pool_size,
+        max_overflow=0,
+        pool_timeout=settings.connect_timeout_s,
+        connect_args=connect_args(settings),
+        json_serializer=_encode_json,
+        json_deserializer=msgspec.json.decode,
+    )
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turns 'the server does not answer, or not now' into `Unavailable("postgres")`; broken rules stay what they are.
+
+    psycopg's OperationalError holds lost connections, shutdowns, timeouts, deadlocks and full disks: all may pass.
+    """
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeoutError) as error:
+        raise Unavailable(SERVICE, _reason(error)) from error
+    except DBAPIError as error:
+        if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError):
+            raise Unavailable(SERVICE, _reason(error.orig or error)) from error
+        raise
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the driver's words: they name host and cause, never the password."""
+    lines = str(error).strip().splitlines()
+    return f"PostgreSQL does not answer: {lines[0] if lines else type(error).__name__}"
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One transaction: committed at the end of the block, rolled back when it raises. Raises `Unavailable`.
+
+    `Unavailable` from the commit itself means an unknown outcome: what is written must be safe to write again.
+    """
+    with answering():
+        async with engine.begin() as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection on which every statement is a transaction of its own: one round trip each. Raises `Unavailable`."""
+    with answering():
+        async with engine.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
