@@ -1,0 +1,44 @@
+"""What handlers work with: wired once by the main, read everywhere, never changed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.auth import Authenticator
+from api.limits_view import LimitsView
+from runtime.clock import Clock
+from runtime.ids import Ids
+from runtime.settings import Settings
+from stores.kafka import Producer
+
+
+class ReadinessCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that `/readyz` asks for; `is_ready` answers within seconds and does not raise."""
+
+    name: str
+    is_ready: Callable[[], Awaitable[bool]]
+
+
+class ApiDeps(msgspec.Struct, frozen=True, kw_only=True):
+    """Each field is an object that is already open. A handler takes `deps: ApiDeps` and gets it by that name.
+
+    A part that this process runs without is None; `/readyz` says what is missing.
+    """
+
+    settings: Settings
+    clock: Clock
+    ids: Ids
+    engine: AsyncEngine
+    producer: Producer
+    auth: Authenticator
+    limits: LimitsView
+    stopping: asyncio.Event
+    """Set when the process is told to stop: an answer without an end (a stream of events) ends then."""
+    readiness: Sequence[ReadinessCheck] = ()
+    clickhouse: Any = None
+    """stores/clickhouse: the async client."""
+    entitlements: Any = None
+    """The in-memory view of entitlements.state."""

@@ -1,0 +1,41 @@
+"""Every metric name there is, in one typed list: what a dashboard or an alarm may rely on.
+
+Labels have few values by construction: never a tenant, a customer or an id. No secret ever is a label or a value.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY = CollectorRegistry()
+CONTENT_TYPE = "text/plain; version=0.0.4"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+# --- api ------------------------------------------------------------------------------------------------------------
+ingest_events_accepted = Counter(
+    "meterstream_ingest_events_accepted_total", "Events answered as accepted: the log has them.", registry=REGISTRY
+)
+ingest_events_rejected = Counter(
+    "meterstream_ingest_events_rejected_total", "Events refused, by code.", ["code"], registry=REGISTRY
+)
+ingest_requests = Counter(
+    "meterstream_ingest_requests_total", "Ingest requests by status.", ["status"], registry=REGISTRY
+)
+ingest_records = Counter("meterstream_ingest_records_total", "Records of usage.raw acknowledged.", registry=REGISTRY)
+ingest_inflight_bytes = Gauge(
+    "meterstream_ingest_inflight_bytes", "Bytes reserved by ingest requests being worked on.", registry=REGISTRY
+)
+ingest_request_seconds = Histogram(
+    "meterstream_ingest_request_seconds",
+    "From the first byte read to the answer, acknowledgement included.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+api_errors = Counter("meterstream_api_errors_total", "Answers that are problems, by code.", ["code"], registry=REGISTRY)
+api_catalog_version = Gauge(
+    "meterstream_api_catalog_version", "Version of the catalog that the API judges events by.", registry=REGISTRY
+)
+
+
+def exposition() -> bytes:
+    """All metrics of this process in the Prometheus text format (`CONTENT_TYPE`)."""
+    return generate_latest(REGISTRY)
