@@ -1,0 +1,32 @@
+# What there is to do with a checkout. Needs python3 (3.11 or newer), make and the package registries; the rest is fetched.
+.NOTPARALLEL:
+.PHONY: setup demo dev test check bench chromium test-unit test-property test-integration test-e2e test-browser
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+
+setup:
+	@python3 setup/bootstrap.py
+
+# The whole system on this machine, until Ctrl-C.
+dev: setup
+	@$(PYTHON) -m cli.main dev
+
+# A year of real flights: ingested twice, a worker killed on the way, billed and checked to the last cent.
+demo: setup
+	@$(PYTHON) -m demo
+
+check: setup
+	@$(PYTHON) setup/check.py
+
+# Cheap and strict first: a broken rule is reported in seconds.
+test: setup chromium check test-unit test-property test-integration test-e2e test-browser
+
+test-unit test-property test-integration test-e2e test-browser: test-%:
+	$(if $(wildcard tests/$*/*.py),$(PYTEST) tests/$*)
+
+chromium:
+	@python3 setup/chromium.py
+
+bench: setup
+	@$(PYTHON) -m bench
