@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,18 +60,17 @@ class Summary:
 class Stream:
     """A SELECT under way: `next` blocks for the next piece. It owns its connection until `close`."""
 
-    def __init__(self, pool: Pool, connection: Connection, source: Any, first: bytes) -> None:
+    def __init__(self, pool: Pool, connection: Connection, source: Any, first: tuple[bytes, ...]) -> None:
         self._pool = pool
         self._connection: Connection | None = connection
         self._source = source
-        self._first: bytes | None = first
+        self._first = deque(first)
         self._lock = threading.Lock()
 
     def next(self) -> bytes | None:
         """Raises EngineError, after pieces that were already handed out."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
+        if self._first:
+            return self._first.popleft()
         chunk = next_chunk(self._source)
         return None if chunk is None else bytes(chunk.bytes())
 
@@ -174,7 +174,7 @@ class Runner:
         except EngineError:
             answer.close()
             raise
-        return Reply(format=fmt, summary=summary, body=answer)
+        return Reply(format=fmt, summary=summary, body=answer.settled())
 
     def _streamed(self, connection: Connection, job: Job, fmt: str) -> Reply:
         source = connection.stream(_sql(job, fmt), fmt, job.parameters)
@@ -185,16 +185,18 @@ class Runner:
                 body = header_block(connection, job.statement, job.parameters) if fmt == "Native" else b""
                 return Reply(format=fmt, summary=summary, body=body)
             summary.add(chunk)
-            if not job.whole:
-                return Reply(
-                    format=fmt, summary=summary, body=Stream(self._pool, connection, source, bytes(chunk.bytes()))
-                )
-            return Reply(format=fmt, summary=summary, body=self._collected(source, chunk, summary))
+            if job.whole:
+                return Reply(format=fmt, summary=summary, body=self._collected(source, chunk, summary))
+            first, second = bytes(chunk.bytes()), next_chunk(source)
+            if second is None:
+                return Reply(format=fmt, summary=summary, body=first)
+            stream = Stream(self._pool, connection, source, (first, bytes(second.bytes())))
+            return Reply(format=fmt, summary=summary, body=stream)
         except EngineError:
             source.close()
             raise
 
-    def _collected(self, source: Any, chunk: Any, summary: Summary) -> Bytes:
+    def _collected(self, source: Any, chunk: Any, summary: Summary) -> bytes | Bytes:
         answer = Bytes(self._spool, _RESULT_LIMIT_BYTES)
         try:
             answer.write(bytes(chunk.bytes()))
@@ -204,7 +206,7 @@ class Runner:
         except EngineError:
             answer.close()
             raise
-        return answer
+        return answer.settled()
 
 
 def _sql(job: Job, fmt: str | None, outfile: Path | None = None) -> str:

@@ -73,6 +73,14 @@ class Bytes:
         assert self._path is not None  # noqa: S101 - a file has a path
         return self._path
 
+    def settled(self) -> "bytes | Bytes":
+        """Itself, or its content (and itself closed) when that is little: for bytes that others wrote to its file."""
+        if self._path is not None and self._path.stat().st_size > IN_MEMORY_BYTES:
+            return self
+        content = b"".join(self.chunks())
+        self.close()
+        return content
+
     def small(self) -> bytes | None:
         """All of it, when it is in memory."""
         if self._file is not None:
