@@ -1,7 +1,7 @@
 """Recurring half-open periods in an IANA zone (semantics, time).
 
 Every boundary is computed from the original anchor, never from the boundary before it: so a month anchor of the 31st
-clamps to 28 February and comes back to 31 March. Days and longer units step in local time, hours in elapsed time.
+clamps to 28 February and comes back to 31 March. Days and longer units step in local time, hours and minutes in elapsed time.
 """
 
 from calendar import monthrange
@@ -16,8 +16,7 @@ MAX_CADENCE_COUNT = 1000
 
 _MONTHS = {"month": 1, "quarter": 3, "half_year": 6, "year": 12}
 _DAYS = {"day": 1, "week": 7}
-_HOUR = timedelta(hours=1)
-_SECONDS_PER_HOUR = 3600
+_ELAPSED = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 _SECONDS_PER_DAY = 86_400
 # An average Gregorian month, only to guess an index that is then corrected step by step.
 _SECONDS_PER_MONTH = 2_629_746
@@ -59,8 +58,8 @@ def _boundary(anchor: datetime, cadence: Cadence, zone: str, n: int) -> datetime
         return anchor.astimezone(UTC)
     if cadence.unit == "never":
         return FOREVER
-    if cadence.unit == "hour":
-        return anchor.astimezone(UTC) + steps * _HOUR
+    if cadence.unit in _ELAPSED:
+        return anchor.astimezone(UTC) + steps * _ELAPSED[cadence.unit]
     tz = zone_of(zone)
     local = anchor.astimezone(tz)
     wall = local.replace(tzinfo=None, fold=0)
@@ -102,8 +101,8 @@ def period_at(anchor: datetime, cadence: Cadence, zone: str, instant: datetime) 
 
 def _guess(anchor: datetime, cadence: Cadence, instant: datetime) -> int:
     """An index at most a few periods off."""
-    if cadence.unit == "hour":
-        length = _SECONDS_PER_HOUR
+    if cadence.unit in _ELAPSED:
+        length = _ELAPSED[cadence.unit] // timedelta(seconds=1)
     elif cadence.unit in _DAYS:
         length = _SECONDS_PER_DAY * _DAYS[cadence.unit]
     else:
@@ -143,14 +142,17 @@ def calendar_anchor(start: datetime, cadence: Cadence, zone: str) -> datetime:
     local = start.astimezone(tz)
     floor = _unit_start(local.replace(tzinfo=None, fold=0), cadence)
     # An hour that DST repeats starts twice; a day, at the first of its two midnights.
-    opened = floor.replace(tzinfo=tz, fold=local.fold if cadence.unit == "hour" else 0).astimezone(UTC)
+    opened = floor.replace(tzinfo=tz, fold=local.fold if cadence.unit in _ELAPSED else 0).astimezone(UTC)
     if opened >= start:
         return opened
     return boundary(opened, Cadence(unit=cadence.unit), zone, 1)
 
 
 def _unit_start(wall: datetime, cadence: Cadence) -> datetime:
-    hour = wall.replace(minute=0, second=0, microsecond=0)
+    minute = wall.replace(second=0, microsecond=0)
+    if cadence.unit == "minute":
+        return minute
+    hour = minute.replace(minute=0)
     if cadence.unit == "hour":
         return hour
     day = hour.replace(hour=0)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-CadenceUnit = Literal["hour", "day", "week", "month", "quarter", "half_year", "year", "never"]
+CadenceUnit = Literal["minute", "hour", "day", "week", "month", "quarter", "half_year", "year", "never"]
 BillingAnchor = Literal["anniversary", "calendar"]
 
 # The end of a period of cadence `never`. A real instant, so that ranges and keys need no special case; it fits every

@@ -1,0 +1,11 @@
+"""The published cases of metering that touch what exists."""
+
+import pytest
+
+from tests.vectors.cases import Case, applicable
+from tests.vectors.metering_areas import AREAS
+
+
+@pytest.mark.parametrize("case", applicable("metering", AREAS), ids=lambda case: f"{case['id']}-{case['area']}")
+def test_the_published_case_comes_out(case: Case) -> None:
+    AREAS[case["area"]].check(case)
