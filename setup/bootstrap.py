@@ -156,8 +156,8 @@ def ensure_dashboard() -> None:
     """dashboard/dist, built by the Node of the environment, when its sources have changed."""
     if not (DASHBOARD / "package.json").exists():
         return
-    built, sources = DASHBOARD / "dist" / ".sources", digest(dashboard_sources(), digest([LOCK]))
-    if is_current(built, sources):
+    built, sources = DASHBOARD / "node_modules" / ".meterstream-built", digest(dashboard_sources(), digest([LOCK]))
+    if is_current(built, sources) and (DASHBOARD / "dist" / "index.html").exists():
         return
     npm: list[str | Path] = [VENV / "bin" / "npm", "--no-fund", "--no-audit", "--no-update-notifier"]
     env = {"PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}", "npm_config_cache": str(cache_dir() / "npm")}

@@ -3,15 +3,13 @@
 import asyncio
 import os
 import sys
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from runtime.local.ports import HOST, free_ports
+from runtime.local.ports import HOST, answers_ok, free_ports
 from runtime.local.process import Child, Guardian, ProcessSpec, until_ready
 
 NAME = "clickhouse"
 READY_WITHIN_S = 60.0
-PING_TIMEOUT_S = 2.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,12 +27,12 @@ class ClickhouseServer:
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self._port}"
+        return f"http://{HOST}:{self._port}" if self._port else ""
 
     async def start(self) -> None:
         """Start and wait until GET /ping says Ok."""
         self._data.mkdir(parents=True, exist_ok=True)
-        (self._port,) = free_ports(1)
+        self._port = self._port or free_ports(1)[0]  # the same one when this object starts again
         module = [sys.executable, "-m", "runtime.local.clickhouse"]
         spec = ProcessSpec(
             name=NAME,
@@ -52,15 +50,4 @@ class ClickhouseServer:
             await self.child.stop()
 
     async def _pings(self) -> bool:
-        return await asyncio.to_thread(self._ping)
-
-    def _ping(self) -> bool:
-        connection = HTTPConnection(HOST, self._port, timeout=PING_TIMEOUT_S)
-        try:
-            connection.request("GET", "/ping")
-            response = connection.getresponse()
-            return response.status == 200 and response.read().startswith(b"Ok.")  # noqa: PLR2004 - HTTP
-        except (OSError, HTTPException):
-            return False
-        finally:
-            connection.close()
+        return await asyncio.to_thread(answers_ok, f"{self.url}/ping")

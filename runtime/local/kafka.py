@@ -78,19 +78,19 @@ class KafkaServer:
         self._log = logs / f"{NAME}.log"
         self._guard = guard
         self._sharing = sharing
-        self._port = 0
+        self._ports: list[int] = []  # broker, controller
         self._admin: AdminClient | None = None
         self.child: Child | None = None
 
     @property
     def bootstrap(self) -> str:
-        return f"{HOST}:{self._port}"
+        return f"{HOST}:{self._ports[0]}" if self._ports else ""
 
     async def start(self) -> None:
         """Format the data once, start, and wait until a record could be acknowledged."""
         jars = await asyncio.to_thread(ensure_jars)
-        self._port, controller_port = free_ports(2)
-        properties = await asyncio.to_thread(self._write_files, controller_port)
+        self._ports = self._ports or free_ports(2)  # the same ones when this object starts again
+        properties = await asyncio.to_thread(self._write_files)
         java = (str(java_path()), *JVM_FLAGS)
         main = (
             f"-Dlog4j2.configurationFile={self._data / 'log4j2.properties'}",
@@ -115,12 +115,13 @@ class KafkaServer:
         if self.child is not None:
             await self.child.stop(grace_s=grace_s)
 
-    def _write_files(self, controller_port: int) -> Path:
+    def _write_files(self) -> Path:
         self._data.mkdir(parents=True, exist_ok=True)
         (self._data / "log4j2.properties").write_text(LOG4J)
         properties = self._data / "server.properties"
+        broker_port, controller_port = self._ports
         properties.write_text(
-            server_properties(data=self._data / "log", broker_port=self._port, controller_port=controller_port)
+            server_properties(data=self._data / "log", broker_port=broker_port, controller_port=controller_port)
         )
         return properties
 
@@ -135,7 +136,7 @@ class KafkaServer:
 
     async def _acknowledges(self) -> bool:
         """The broker is unfenced and leads every partition: then it takes topics and acknowledges records."""
-        if not listens(self._port):
+        if not listens(self._ports[0]):
             return False
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})

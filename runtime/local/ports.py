@@ -1,5 +1,7 @@
 import secrets
 import socket
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 
@@ -7,6 +9,9 @@ HOST = "127.0.0.1"
 # takes a port by accident.
 _FIRST, _LAST = 15_000, 32_000
 _TRIES = 200
+
+_PROBE_TIMEOUT_S = 2.0
+_HTTP_OK = 200
 
 
 def free_ports(count: int) -> list[int]:
@@ -37,3 +42,16 @@ def listens(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.settimeout(0.2)
         return sock.connect_ex((HOST, port)) == 0
+
+
+def answers_ok(url: str) -> bool:
+    """Whether GET on a URL of this machine answers 200."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=_PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == _HTTP_OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -96,7 +96,7 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        return self._url(DATABASE)
+        return self._url(DATABASE) if self._port else ""
 
     def _url(self, database: str) -> str:
         return f"postgresql://{DATABASE}:{quote(self._password)}@{HOST}:{self._port}/{database}"
@@ -105,7 +105,7 @@ class PostgresServer:
         """Initialize once, start, and wait until the database answers."""
         binaries = await asyncio.to_thread(ensure_binaries)
         await asyncio.to_thread(self._prepare)
-        (self._port,) = free_ports(1)
+        self._port = self._port or free_ports(1)[0]  # the same one when this object starts again
         with self._reachable() as (directory, fds):
             if not (self._data / "pgdata" / "PG_VERSION").exists():
                 await asyncio.to_thread(self._initialize, binaries, directory, fds)

@@ -70,10 +70,10 @@ class LocalStack:
             await self.stop()
             raise
         return Endpoints(
-            kafka_bootstrap=kafka.bootstrap if "kafka" in self._only else "",
-            postgres_url=postgres.url if "postgres" in self._only else "",
-            clickhouse_url=clickhouse.url if "clickhouse" in self._only else "",
-            temporal_address=temporal.address if "temporal" in self._only else "",
+            kafka_bootstrap=kafka.bootstrap,
+            postgres_url=postgres.url,
+            clickhouse_url=clickhouse.url,
+            temporal_address=temporal.address,
         )
 
     async def failed(self) -> Exception:
@@ -87,6 +87,19 @@ class LocalStack:
                 wait.cancel()
         first = waits[done.pop()]
         return first.failure(f"exited with code {first.exit_code}")
+
+    async def start_again(self, part: str) -> None:
+        """Stop a part if it still runs and start it on its data and its ports: for a person or a test that killed it."""
+        server = self._servers[part]
+        await server.stop()
+        await server.start()
+
+    def pid(self, part: str) -> int:
+        """The process of a part that was started."""
+        child = self._servers[part].child
+        if child is None:
+            raise ValueError(f"{part} does not run")
+        return child.pid
 
     async def stop(self) -> None:
         """Stop the parts in order and give the directory back. Safe to repeat."""

@@ -27,21 +27,22 @@ class TemporalServer:
         self._data = data
         self._log = logs / f"{NAME}.log"
         self._guard = guard
-        self._port = 0
+        self._ports: list[int] = []
         self.child: Child | None = None
 
     @property
     def address(self) -> str:
-        return f"{HOST}:{self._port}"
+        return f"{HOST}:{self._ports[0]}" if self._ports else ""
 
     async def start(self) -> None:
         """Start and wait until the namespace answers over gRPC."""
         self._data.mkdir(parents=True, exist_ok=True)
-        self._port, http_port, metrics_port = free_ports(3)
+        self._ports = self._ports or free_ports(3)  # the same ones when this object starts again
+        port, http_port, metrics_port = self._ports
         flags = {
             "--db-filename": self._data / "temporal.db",
             "--ip": HOST,
-            "--port": self._port,
+            "--port": port,
             "--http-port": http_port,
             "--metrics-port": metrics_port,
             "--namespace": NAMESPACE,
@@ -67,7 +68,7 @@ class TemporalServer:
             await self.child.stop()
 
     async def _namespace_answers(self) -> bool:
-        if not listens(self._port):  # far cheaper than a probe
+        if not listens(self._ports[0]):  # far cheaper than a probe
             return False
         probe = await asyncio.create_subprocess_exec(
             str(temporal_path()),

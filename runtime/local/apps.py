@@ -1,0 +1,108 @@
+"""Our own processes beside the servers: started again when they exit, with backoff, until that happens too often."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from runtime.local.errors import PartFailedError
+from runtime.local.ports import answers_ok
+from runtime.local.process import Child, Guardian, ProcessSpec
+
+MAX_EXITS = 5
+EXITS_WITHIN_S = 60.0
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 8.0
+READY_WITHIN_S = 90.0
+STOP_GRACE_S = 20.0
+
+
+class AppSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of ours. `ready_url` answers 200 once it can work; empty: ready when it runs."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    ready_url: str = ""
+    cwd: Path | None = None
+
+
+class Apps:
+    """Runs `specs` until `stop`, or until one of them exits MAX_EXITS times in a minute, which ends `failed`."""
+
+    def __init__(self, specs: Sequence[AppSpec], *, logs: Path, guard: Guardian, say: Callable[[str], None]) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._logs = logs
+        self._guard = guard
+        self._say = say
+        self._children: dict[str, Child] = {}
+        self._watches: list[asyncio.Task[PartFailedError]] = []
+
+    async def start(self) -> None:
+        """Start all in parallel and wait until each is ready. PartFailedError names the one that is not."""
+        for spec in self._specs.values():
+            await self._spawn(spec)
+        self._watches = [asyncio.create_task(self._watch(spec)) for spec in self._specs.values()]
+        all_ready = asyncio.ensure_future(asyncio.gather(*(self._ready(spec) for spec in self._specs.values())))
+        try:
+            await asyncio.wait([all_ready, *self._watches], return_when=asyncio.FIRST_COMPLETED)
+            for watch in self._watches:
+                if watch.done():
+                    raise watch.result()
+            await all_ready
+        finally:
+            all_ready.cancel()
+
+    async def failed(self) -> PartFailedError:
+        """Wait until one of them has exited too often: what to report."""
+        done, _ = await asyncio.wait(self._watches, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
+
+    async def stop(self) -> None:
+        """Stop all at once and wait for them. Safe to repeat."""
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        await asyncio.gather(*(child.stop() for child in self._children.values()))
+
+    def pid(self, name: str) -> int:
+        """The present process of an app; another one after it was started again."""
+        return self._children[name].pid
+
+    async def _spawn(self, spec: AppSpec) -> Child:
+        process = ProcessSpec(
+            name=spec.name,
+            argv=spec.argv,
+            log=self._logs / f"{spec.name}.log",
+            env=spec.env,
+            cwd=spec.cwd,
+            stop_grace_s=STOP_GRACE_S,
+        )
+        child = self._children[spec.name] = await Child.spawn(process, self._guard)
+        return child
+
+    async def _ready(self, spec: AppSpec) -> None:
+        """Wait for the answer of whichever process of the app there is by then."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while spec.ready_url and not await asyncio.to_thread(answers_ok, spec.ready_url):
+            if time.monotonic() > deadline:
+                raise self._children[spec.name].failure(f"not ready within {READY_WITHIN_S:g} s")
+            await asyncio.sleep(0.1)
+
+    async def _watch(self, spec: AppSpec) -> PartFailedError:
+        """Start the process again each time it exits; returns once that has happened too often."""
+        exits: deque[float] = deque(maxlen=MAX_EXITS)
+        while True:
+            child = self._children[spec.name]
+            code = await child.wait()
+            exits.append(time.monotonic())
+            if len(exits) == MAX_EXITS and exits[-1] - exits[0] < EXITS_WITHIN_S:
+                return child.failure(f"exited {MAX_EXITS} times within {EXITS_WITHIN_S:g} s, last with code {code}")
+            recent = sum(1 for at in exits if exits[-1] - at < EXITS_WITHIN_S)
+            delay = min(FIRST_BACKOFF_S * 2 ** (recent - 1), MAX_BACKOFF_S)
+            self._say(f"{spec.name} exited with code {code}; it starts again in {delay:g} s")
+            await asyncio.sleep(delay)
+            await self._spawn(spec)
