@@ -53,7 +53,7 @@ def chromium() -> Iterator["Page"]:
             start_new_session=True,
         )
         cleanup.callback(_end, process)
-        address = eventually(lambda: _debugger(process, Path(profile)), START_WITHIN_S)
+        address = eventually(lambda: _debugger(process, Path(profile)), START_WITHIN_S) or ""
         # No limit on the size of a message: a screenshot is one.
         socket = cleanup.enter_context(connect(address, max_size=None, proxy=None))
         yield Page(socket)

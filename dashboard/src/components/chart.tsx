@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 
 import { localText, utcClock, utcDay, utcText } from "../time.ts";
@@ -13,6 +13,7 @@ export interface ChartSeries {
 interface Props {
   /** what the drawing says, for those who do not see it */
   label: string;
+  /** at least this many pixels; more where the layout has room */
   height: number;
   /** seconds since the epoch */
   from: number;
@@ -35,22 +36,25 @@ export function Chart(props: Props) {
   const plot = useRef<uPlot | null>(null);
   const latest = useRef(props);
   latest.current = props;
-  const dark = useDark();
-  const shape = JSON.stringify([props.series, props.height]);
+  const shape = JSON.stringify(props.series);
 
   useEffect(() => {
     const element = host.current;
     if (element === null) return;
     const drawn = new uPlot(options(element, latest, readout), data(latest.current), element);
     plot.current = drawn;
-    const watch = new ResizeObserver(() => drawn.setSize({ width: element.clientWidth, height: latest.current.height }));
+    const watch = new ResizeObserver(() => drawn.setSize(size(element)));
     watch.observe(element);
+    // Colours are read whenever something is drawn; the frame after the change has the new ones.
+    const repaint = (): void => void requestAnimationFrame(() => plot.current === drawn && drawn.redraw());
+    DARK.addEventListener("change", repaint);
     return () => {
+      DARK.removeEventListener("change", repaint);
       watch.disconnect();
       drawn.destroy();
       plot.current = null;
     };
-  }, [shape, dark]);
+  }, [shape]);
 
   useEffect(() => {
     const drawn = plot.current;
@@ -62,20 +66,15 @@ export function Chart(props: Props) {
   }, [props.columns, props.from, props.to]);
 
   return (
-    <div class="chart" ref={host} role="img" aria-label={props.label}>
+    <div class="chart" ref={host} role="img" aria-label={props.label} style={{ minHeight: `${props.height}px` }}>
       <div class="readout" ref={readout} hidden />
     </div>
   );
 }
 
-function useDark(): boolean {
-  const [dark, setDark] = useState(DARK.matches);
-  useEffect(() => {
-    const look = (): void => setDark(DARK.matches);
-    DARK.addEventListener("change", look);
-    return () => DARK.removeEventListener("change", look);
-  }, []);
-  return dark;
+/** The host's box, which the style sheet may let grow; the drawing lies over it and never moves its border. */
+function size(host: HTMLElement): { width: number; height: number } {
+  return { width: Math.max(host.clientWidth, 50), height: Math.max(host.clientHeight, 50) };
 }
 
 function data(props: Props): uPlot.AlignedData {
@@ -84,19 +83,19 @@ function data(props: Props): uPlot.AlignedData {
 
 function options(host: HTMLElement, latest: { current: Props }, readout: { current: HTMLDivElement | null }): uPlot.Options {
   const styles = getComputedStyle(host);
-  const color = (name: string): string => styles.getPropertyValue(name).trim();
-  const { series, height, from, to } = latest.current;
+  const color = (name: string) => (): string => styles.getPropertyValue(name).trim();
+  const { series, from, to } = latest.current;
   const axis = { stroke: color("--muted"), font: `11px ${styles.fontFamily}`, ticks: { show: false } };
+  const empty = (): boolean => !latest.current.columns.slice(1).some((column) => column.some((value) => value !== null));
   return {
-    width: Math.max(host.clientWidth, 50),
-    height,
-    padding: [8, 8, 0, 0],
+    ...size(host),
+    padding: [8, 22, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { show: series[0]?.kind !== "bars" } },
     scales: { x: { time: true, min: from, max: to }, y: { range: (_plot, low, high) => valueRange(low, high) } },
     axes: [
       { ...axis, grid: { show: false }, size: 26, space: 72, values: (_plot, splits) => splits.map((at, i) => tick(at, splits[i - 1])) },
-      { ...axis, grid: { stroke: color("--line"), width: 1 }, size: 52, space: 34, values: (_plot, splits) => splits.map((value) => COMPACT.format(value)) },
+      { ...axis, grid: { stroke: color("--line"), width: 1 }, size: 52, space: 34, values: (_plot, splits) => splits.map((value) => (value !== 0 && empty() ? "" : COMPACT.format(value))) },
     ],
     tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
     series: [{}, ...series.map((one) => drawnSeries(one, color(one.color)))],
@@ -104,11 +103,11 @@ function options(host: HTMLElement, latest: { current: Props }, readout: { curre
   };
 }
 
-function drawnSeries(one: ChartSeries, color: string): uPlot.Series {
+function drawnSeries(one: ChartSeries, color: () => string): uPlot.Series {
   const bars = uPlot.paths.bars?.({ size: [0.78, 48], align: 1, radius: 0.15 });
   if (one.kind === "bars") return { label: one.label, stroke: color, fill: color, width: 0, points: { show: false }, ...(bars ? { paths: bars } : {}) };
   const line = { label: one.label, stroke: color, width: 1.75 };
-  return one.kind === "area" ? { ...line, fill: `${color}22`, points: { show: false } } : { ...line, spanGaps: true };
+  return one.kind === "area" ? { ...line, fill: () => `${color()}22`, points: { show: false } } : { ...line, spanGaps: true };
 }
 
 /** From zero, so that bars can be compared; below it when values are negative. */

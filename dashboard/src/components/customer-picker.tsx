@@ -1,6 +1,6 @@
 import { useEffect, useId, useState } from "preact/hooks";
 
-import { type Customer, reference, searchCustomers } from "../api.ts";
+import { type Customer, matches, reference, searchCustomers } from "../api.ts";
 
 interface Props {
   apiKey: string;
@@ -108,7 +108,8 @@ export function CustomerPicker({ apiKey, customer, onChoose }: Props) {
 
 function optionsFor(found: readonly Customer[], text: string): readonly Option[] {
   const wanted = text.trim();
-  const options = found.slice(0, 8).map((customer) => {
+  // What was found may belong to the text before this one.
+  const options = found.filter((customer) => matches(customer, wanted)).slice(0, 8).map((customer) => {
     const used = reference(customer);
     return { reference: used, label: customer.name && customer.name !== used ? customer.name : "" };
   });

@@ -34,7 +34,7 @@ export function Header({ link, onForget }: Props) {
 }
 
 /** Whether figures are moving, in words; when they are not, why, and when the page tries again. */
-export function Link({ link }: { link: LinkState }) {
+export function Link({ link, brief = false }: { link: LinkState; brief?: boolean }) {
   useTick(link.kind === "waiting" ? 500 : 60_000);
   if (link.kind === "waiting") {
     const seconds = Math.max(0, Math.ceil((link.untilMs - Date.now()) / 1000));
@@ -45,9 +45,11 @@ export function Link({ link }: { link: LinkState }) {
           {link.problem.status === 0 ? "API away" : "API busy"}
         </span>
         <span class="link-detail">{seconds > 0 ? `next try in ${seconds} s` : "trying…"}</span>
-        <button type="button" class="plain" onClick={() => window.dispatchEvent(new Event("meterstream:retry"))}>
-          Try now
-        </button>
+        {!brief && (
+          <button type="button" class="plain" onClick={() => window.dispatchEvent(new Event("meterstream:retry"))}>
+            Try now
+          </button>
+        )}
       </span>
     );
   }

@@ -41,7 +41,7 @@ function RatePanel({ live }: { live: LiveStats }) {
       <div class="figure-row">
         <div>
           <h2 id="rate-title">Events per second</h2>
-          <p class="figure" data-testid="rate">
+          <p class={`figure ${live.link.kind === "live" ? "" : "stale"}`} data-testid="rate">
             {shown}
           </p>
         </div>
@@ -79,27 +79,43 @@ function FreshnessPanel({ live }: { live: LiveStats }) {
   const now = useTick(250);
   const { stats } = live;
   const silence = now - live.receivedAt;
-  const age = stats?.freshness_ms == null ? null : stats.freshness_ms + (silence > OVERDUE_MS ? silence : 0);
-  const tone = age === null ? "idle" : age <= FRESH_MS ? "good" : age <= BEHIND_MS ? "warn" : "bad";
-  const words = { idle: "waiting for the first report", good: "up to date", warn: "catching up", bad: "behind" }[tone];
+  const silent = stats !== null && silence > OVERDUE_MS;
+  const age = stats?.freshness_ms == null ? null : stats.freshness_ms + (silent ? silence : 0);
+  const tone = toneOf(age, silent);
+  const words = silent ? `no report for ${ageText(silence)}` : WORDS[tone];
   return (
     <section class="panel freshness" aria-labelledby="freshness-title">
       <h2 id="freshness-title">Freshness</h2>
-      <p class="figure" data-testid="freshness">
+      <p class={`figure ${silent ? "stale" : ""}`} data-testid="freshness">
         {age === null ? "\u2014" : ageText(age)}
       </p>
       <p class="note">
         <span class={`dot ${tone}`} aria-hidden="true" /> {words}
-        {stats !== null && (
+        {stats?.as_of != null && (
           <>
             {" · as of "}
-            <Instant at={stats.as_of} seconds />
+            <Instant at={stats.as_of} seconds brief />
           </>
         )}
       </p>
       {stats !== null && stats.partitions.length > 0 && <Partitions partitions={stats.partitions} at={stats.at} />}
     </section>
   );
+}
+
+type Tone = "idle" | "good" | "warn" | "bad";
+
+const WORDS: Record<Tone, string> = {
+  idle: "waiting for the first report",
+  good: "up to date",
+  warn: "catching up",
+  bad: "behind",
+};
+
+function toneOf(age: number | null, silent: boolean): Tone {
+  if (age === null) return "idle";
+  if (age > BEHIND_MS) return "bad";
+  return silent || age > FRESH_MS ? "warn" : "good";
 }
 
 function Partitions({ partitions, at }: { partitions: readonly PartitionStats[]; at: string }) {

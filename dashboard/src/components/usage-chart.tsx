@@ -18,7 +18,8 @@ interface Props {
 /** What adds up is stacked in bars; what does not is bars alone, or lines where there are several. */
 export function UsageChart({ groups, how, choice, span }: Props) {
   useTick(1000);
-  const to = visibleEnd(groups, choice, span);
+  const lastEnd = useMemo(() => latestEnd(groups), [groups]);
+  const to = choice.range === "custom" ? span.toMs : visibleEnd(lastEnd, choice, span);
   const drawn = useMemo(() => drawing(groups, how, choice, { ...span, toMs: to }), [groups, how, choice, span.fromMs, to]);
   return (
     <Chart
@@ -35,10 +36,13 @@ export function UsageChart({ groups, how, choice, span }: Props) {
 }
 
 /** A relative range is asked a little into the future; it is drawn up to the window that is filling now. */
-function visibleEnd(groups: readonly Group[], choice: Choice, span: Span): number {
-  if (choice.range === "custom") return span.toMs;
+function visibleEnd(lastEnd: number, choice: Choice, span: Span): number {
+  return Math.min(span.toMs, Math.max(lastEnd, ceilTo(Date.now(), choice.window)));
+}
+
+function latestEnd(groups: readonly Group[]): number {
   const ends = groups.flatMap((group) => group.items.map((item) => Date.parse(item.window_end)));
-  return Math.min(span.toMs, ends.reduce((last, end) => Math.max(last, end), ceilTo(Date.now(), choice.window)));
+  return ends.reduce((last, end) => Math.max(last, end), 0);
 }
 
 interface Drawing {

@@ -83,7 +83,7 @@ function Usage({ live, meter, choice, span }: UsageProps) {
         <UsageChart groups={found} how={how} choice={choice} span={span} />
         {empty && <p class="empty over">No usage in this range. Send an event or choose a longer range; this view moves by itself.</p>}
       </div>
-      {choice.groupBy !== "" && <GroupTable groups={found} dimension={choice.groupBy} />}
+      {choice.groupBy !== "" && found.length > 0 && <GroupTable groups={found} dimension={choice.groupBy} />}
       {!empty && view !== null && <WindowTable windows={view.windows} window={choice.window} dimension={choice.groupBy} />}
     </>
   );
@@ -94,10 +94,10 @@ function Currency({ live }: { live: LiveUsage }) {
   const asOf = live.view?.asOf ?? null;
   return (
     <div class="currency">
-      <Link link={live.link} />
+      <Link link={live.link} brief />
       {asOf !== null && (
         <p class="note" data-testid="as-of" data-value={asOf}>
-          as of <Instant at={asOf} seconds />
+          as of <Instant at={asOf} seconds brief />
           <Overdue live={live} />
         </p>
       )}

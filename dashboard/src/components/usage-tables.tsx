@@ -47,14 +47,18 @@ export function WindowTable({ windows, window, dimension }: Props) {
   return (
     <details>
       <summary>
-        {rows.length} {rows.length === 1 ? "window" : "windows"} as a table
+        {groupDigits(String(rows.length))} {rows.length === 1 ? "window" : "windows"} as a table
       </summary>
       <div class="scroll" tabIndex={0} role="region" aria-label="Windows">
         <table data-testid="windows">
           <thead>
             <tr>
               <th scope="col">Window (UTC)</th>
-              {dimension !== "" && <th scope="col">{dimension}</th>}
+              {dimension !== "" && (
+                <th scope="col" class="text">
+                  {dimension}
+                </th>
+              )}
               <th scope="col">Value</th>
             </tr>
           </thead>
@@ -65,7 +69,7 @@ export function WindowTable({ windows, window, dimension }: Props) {
           </tbody>
         </table>
       </div>
-      {rows.length > MOST_ROWS && <p class="hint">The latest {MOST_ROWS} of {rows.length}.</p>}
+      {rows.length > MOST_ROWS && <p class="hint">The latest {MOST_ROWS} of {groupDigits(String(rows.length))}.</p>}
     </details>
   );
 }
