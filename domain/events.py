@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Raw
 
 from domain.errors import FieldError, Invalid
+from domain.json_arrays import split_array
 from schemas.catalog import TenantLimits
 from schemas.events import UsageEvent
 
@@ -30,7 +31,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_PER_DAY = 86_400_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _AT = re.compile(r" - at `\$(?:\[\d*\])?\.?([^`]*)`$")
-_ARRAY = re.compile(rb"[ \t\r\n]*\[")
 _NAMED = re.compile(r"`([^`]*)`")
 
 
@@ -62,7 +62,6 @@ _event_decoder = msgspec.json.Decoder(_Event, float_hook=_number)
 _events_decoder = msgspec.json.Decoder(list[_Event], float_hook=_number)
 _cloudevent_decoder = msgspec.json.Decoder(_CloudEvent, float_hook=_number)
 _properties_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=_number)
-_raw_list_decoder = msgspec.json.Decoder(list[Raw])
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -91,14 +90,9 @@ def encode_event(event: UsageEvent) -> bytes:
     return _encoder.encode(strict)
 
 
-def split_events(body: bytes | memoryview) -> list[Raw]:
-    """The elements of a JSON array as they were sent, or the one value that is no array. Raises `malformed_json`."""
-    try:
-        if _ARRAY.match(body):
-            return _raw_list_decoder.decode(body)
-        return [msgspec.json.decode(body, type=Raw)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Invalid("malformed_json", "the body is not JSON") from None
+def split_events(body: bytes) -> list[Raw]:
+    """The events of a body or record as they were sent: elements of an array, or the one. Raises `malformed_json`."""
+    return split_array(body)
 
 
 def parse_event(raw: bytes | Raw, received_at_ms: int, limits: TenantLimits, *, foreign: bool = False) -> UsageEvent:

@@ -56,6 +56,8 @@ def parse_quantity(value: object) -> Decimal:
         fitted = _FITS.quantize(decimal, _QUANTUM)
     except (InvalidOperation, Inexact, Overflow):
         raise _misfit(decimal) from None
+    if not fitted.is_finite():  # a quiet NaN passes through quantize
+        raise _misfit(decimal)
     return fitted or ZERO
 
 
