@@ -166,6 +166,9 @@ class ClickhouseClient:
                         # Retries are the caller's decision; the driver still retries a kept-alive connection found closed.
                         query_retries=0,
                         compress=False,
+                        tz_mode="aware",
+                        # Parameters may be long (bounds of windows, references of many customers): no place for a URL.
+                        form_encode_query_params=True,
                         client_name="meterstream",
                     )
             return self._driver
