@@ -54,12 +54,23 @@ export function useStats(apiKey: string): LiveStats {
       onState: (link) => setLive((before) => (before.link.kind === link.kind && link.kind === "live" ? before : { ...before, link })),
       onEvent: (event) => {
         if (event.event !== "stats") return;
-        const stats = JSON.parse(event.data) as Stats;
+        const stats = withKnownInstants(JSON.parse(event.data) as Stats);
         setLive((before) => ({ ...before, stats, receivedAt: performance.now(), rates: withRate(before.rates, stats) }));
       },
     });
   }, [apiKey, visible]);
   return live;
+}
+
+/** Before the first block anything is known until 1970: to a reader, not known at all. */
+function known(asOf: string | null): string | null {
+  return asOf === null || Date.parse(asOf) <= 0 ? null : asOf;
+}
+
+function withKnownInstants(stats: Stats): Stats {
+  const asOf = known(stats.as_of);
+  const partitions = stats.partitions.map((one) => ({ ...one, as_of: known(one.as_of) }));
+  return { ...stats, as_of: asOf, freshness_ms: asOf === null ? null : stats.freshness_ms, partitions };
 }
 
 function withRate(rates: readonly RatePoint[], stats: Stats): readonly RatePoint[] {
@@ -122,6 +133,7 @@ function followUsage(apiKey: string, question: UsageQuestion, update: (change: C
   const leaving = new AbortController();
   const grouped = question.groupBy !== "";
   let timer: ReturnType<typeof setTimeout> | null = null;
+  let stale = false;
 
   async function ask(): Promise<Problem | null> {
     const url = address("/v1/usage", { ...filters, timezone: "UTC", group_by: question.groupBy });
@@ -134,11 +146,14 @@ function followUsage(apiKey: string, question: UsageQuestion, update: (change: C
     }
   }
 
+  /** A change that arrives while the question is out needs another answer: this one may not know of it yet. */
   function askSoon(): void {
-    timer ??= setTimeout(() => {
-      void ask().finally(() => {
-        timer = null;
-      });
+    stale = true;
+    timer ??= setTimeout(async () => {
+      stale = false;
+      const problem = await ask();
+      timer = null;
+      if (!leaving.signal.aborted && (stale || problem?.retry)) askSoon();
     }, ASK_AGAIN_MS);
   }
 

@@ -18,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.support.waiting import eventually
 
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -41,7 +42,7 @@ KEY_CODES = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "Tab": 9
 @contextlib.contextmanager
 def chromium() -> Iterator["Page"]:
     """One page of a fresh browser without a profile; browser and profile are gone at the end."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     assert program is not None, "no Chromium on the PATH: install it (Debian: apt-get install chromium)"
     with contextlib.ExitStack() as cleanup:
         profile = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True))

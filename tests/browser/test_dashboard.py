@@ -50,6 +50,14 @@ def meter(system: System) -> str:
     return key
 
 
+@pytest.fixture
+def customer(system: System) -> str:
+    """What events call a new customer."""
+    reference = f"acme-{uuid.uuid4().hex[:8]}"
+    _post(system, "/v1/customers", {"external_id": reference, "name": "Acme & Sons"})
+    return reference
+
+
 def _post(system: System, path: str, body: Any) -> Any:
     answer = system.http.post(f"{system.base_url}{path}", json=body, headers={"Idempotency-Key": uuid.uuid4().hex})
     assert answer.is_success, f"{path}: {answer.status_code} {answer.text}"
@@ -105,9 +113,8 @@ def test_a_page_without_a_key_asks_for_one_and_a_wrong_key_is_told_the_next_step
 
 
 def test_usage_moves_to_the_exact_total_without_a_reload(
-    system: System, page: Page, meter: str, tmp_path: Path
+    system: System, page: Page, meter: str, customer: str, tmp_path: Path
 ) -> None:
-    customer = f"acme-{uuid.uuid4().hex[:8]}"
     _send(system, meter, customer, large="9007199254740993", small="0.000001")
     page.open(f"{system.base_url}/dashboard")
     _enter(page, system.api_key)
@@ -129,12 +136,14 @@ def test_usage_moves_to_the_exact_total_without_a_reload(
     assert page.errors == []
 
 
-def test_the_rate_and_the_freshness_of_the_whole_system_are_live(system: System, page: Page, meter: str) -> None:
+def test_the_rate_and_the_freshness_of_the_whole_system_are_live(
+    system: System, page: Page, meter: str, customer: str
+) -> None:
     page.open(f"{system.base_url}/dashboard")
     _enter(page, system.api_key)
     eventually(lambda: page.text("header [data-link=live]"), SHOWN_WITHIN_S)
     before = eventually(lambda: _accepted(page), SHOWN_WITHIN_S)
-    _send(system, meter, "acme", large="1", small="2")
+    _send(system, meter, customer, large="1", small="2")
     eventually(lambda: _accepted(page) >= before + 2, MOVED_WITHIN_S)
     eventually(lambda: (page.text("[data-testid=freshness]") or "\u2014") != "\u2014", SHOWN_WITHIN_S)
     assert page.errors == []
@@ -147,9 +156,8 @@ def _accepted(page: Page) -> int:
 
 
 def test_while_the_api_is_away_the_page_says_so_and_comes_back_by_itself(
-    system: System, page: Page, meter: str
+    system: System, page: Page, meter: str, customer: str
 ) -> None:
-    customer = f"acme-{uuid.uuid4().hex[:8]}"
     _send(system, meter, customer, large="7")
     page.open(f"{system.base_url}/dashboard#meter={meter}&customer={customer}")
     _enter(page, system.api_key)

@@ -86,7 +86,7 @@ function options(host: HTMLElement, latest: { current: Props }, readout: { curre
   const color = (name: string) => (): string => styles.getPropertyValue(name).trim();
   const { series, from, to } = latest.current;
   const axis = { stroke: color("--muted"), font: `11px ${styles.fontFamily}`, ticks: { show: false } };
-  const empty = (): boolean => !latest.current.columns.slice(1).some((column) => column.some((value) => value !== null));
+  const empty = (): boolean => !latest.current.columns.slice(1).some((column) => column.some((value) => value !== null && value !== 0));
   return {
     ...size(host),
     padding: [8, 22, 0, 0],
