@@ -18,6 +18,8 @@ from runtime.settings import SettingsError
 # Command -> module.
 COMMANDS = {
     "dev": "cli.dev",
+    "key": "cli.key",
+    "migrate": "cli.migrate",
 }
 
 EXIT_FAILED = 1  # something else is wrong, the same command may work later
