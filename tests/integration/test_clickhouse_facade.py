@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,9 @@ def test_the_sync_client_reads_and_writes_by_each_of_its_methods(client: Client,
     assert client.raw_query(f"SELECT max(a) FROM {table}", fmt="CSV") == b"11\n"
     with client.query_row_block_stream(f"SELECT number FROM numbers({STREAMED_ROWS})") as blocks:
         assert sum(row[0] for block in blocks for row in block) == STREAMED_ROWS * (STREAMED_ROWS - 1) // 2
-    assert (
-        client.raw_stream(f"SELECT number FROM numbers({STREAMED_ROWS})", fmt="CSV").read().count(b"\n")
-        == STREAMED_ROWS
-    )
+    streamed = client.raw_stream(f"SELECT number FROM numbers({STREAMED_ROWS})", fmt="CSV")
+    assert isinstance(streamed, io.IOBase)
+    assert streamed.read().count(b"\n") == STREAMED_ROWS
     with client.query_arrow_stream(f"SELECT number FROM numbers({STREAMED_ROWS})") as batches:
         assert sum(batch.num_rows for batch in batches) == STREAMED_ROWS
 
@@ -193,7 +193,7 @@ def test_a_database_argument_holds_for_exactly_its_statement(server: ClickHouseP
 def test_errors_carry_the_code_and_the_status_of_a_server(
     server: ClickHouseProcess, client: Client, statement: str, code: int, status: int
 ) -> None:
-    with pytest.raises(ClickHouseError) as refused:
+    with pytest.raises(DatabaseError) as refused:
         client.command(statement)
     assert refused.value.code == code
     answer = _post(server, statement)
@@ -214,7 +214,7 @@ def test_a_violated_constraint_is_code_469_and_writes_nothing(client: Client) ->
         " CONSTRAINT in_time CHECK insert_before > now64(3)) ENGINE = MergeTree ORDER BY a"
     )
     before = pa.array([4_000_000_000_000, 1_000], pa.timestamp("ms", "UTC"))
-    with pytest.raises(ClickHouseError) as refused:
+    with pytest.raises(DatabaseError) as refused:
         client.insert_arrow("late", pa.table({"a": pa.array([1, 2], pa.uint64()), "insert_before": before}))
     assert refused.value.code == 469
     assert client.command("SELECT count() FROM late") == 0
@@ -232,7 +232,8 @@ def test_an_error_in_the_middle_of_a_stream_reaches_the_client(client: Client) -
 
 async def test_an_error_in_the_middle_of_a_stream_reaches_the_async_client(async_client: AsyncClient) -> None:
     failing = "SELECT throwIf(number = 900000) FROM numbers(1000000) SETTINGS max_block_size = 10000"
-    with pytest.raises(ClickHouseError, match="395"):
+    # Its HTTP library may report the broken answer before the client has read the code in it.
+    with pytest.raises(ClickHouseError, match="395|Stream failed"):
         async with await async_client.query_row_block_stream(failing, settings={"max_threads": 1}) as blocks:
             assert sum([len(block) async for block in blocks]) < 1_000_000
 

@@ -1,6 +1,5 @@
 """The engine in this process: a pool of connections, each of which runs one statement at a time."""
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -159,8 +158,3 @@ class Pool:
             while self._idle:
                 self._idle.pop().close()
         self._anchor.close()
-
-
-def force_utc() -> None:
-    """The engine takes its time zone from the process: UTC, as the server's image has it. Before the first connect."""
-    os.environ["TZ"] = "UTC"

@@ -26,6 +26,7 @@ _REASONS = {
     501: "Not Implemented",
     503: "Service Unavailable",
 }
+_PIPELINED = 8  # requests that may wait behind the one that runs
 _HEADER_LIMIT_BYTES = 2 * 1024 * 1024
 _TAG = "meterstreamfacad"  # 16 characters, as a server's
 
@@ -159,8 +160,8 @@ class Connection(asyncio.Protocol):
             body=body,
         )
         self._ready.append((request, self._parser.should_keep_alive(), self._failure))
-        # Until it is answered nothing more is read: what a client may have in flight here is one request.
-        self._transport.pause_reading()
+        if len(self._ready) > _PIPELINED:
+            self._transport.pause_reading()  # (a paused transport does not notice that its client has gone)
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._work())
 

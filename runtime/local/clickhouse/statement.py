@@ -100,10 +100,8 @@ def _insert(text: str, stream: Iterator[Token]) -> Statement | None:
             # The table's name, whatever word it is, ends the search for INTO, TABLE and FUNCTION.
             name_seen = name_seen or token.text not in ("INTO", "TABLE", "FUNCTION")
             continue
-        if token.text in _SELECTS:
+        if token.text in ("SELECT", "WITH", "FROM"):
             return None
-        if token.text == "INFILE":
-            raise refusal(BAD_ARGUMENTS, "BAD_ARGUMENTS", "FROM INFILE is not allowed in the HTTP interface")
         if token.text == "SETTINGS":
             settings_at = token.start
         elif token.text in ("VALUES", "FORMAT"):
@@ -140,6 +138,8 @@ def _whole(text: str, found: list[Token]) -> Statement:
     kind = _kind(found)
     if any(one.text == "INTO" and two.text == "OUTFILE" for one, two in pairwise(found)):
         raise refusal(INTO_OUTFILE_NOT_ALLOWED, "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE is not allowed")
+    if any(one.text == "FROM" and two.text == "INFILE" for one, two in pairwise(found)):
+        raise refusal(BAD_ARGUMENTS, "BAD_ARGUMENTS", "FROM INFILE is not allowed in the HTTP interface")
     for at in range(len(found) - 2, 0, -1):
         token, name = found[at], found[at + 1]
         if token.text != "FORMAT" or token.depth or not name.is_word:
