@@ -1,0 +1,87 @@
+"""Events as they were kept: what the API answers about single events."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from msgspec import Raw, Struct
+
+
+class EventMatch(Struct, frozen=True, kw_only=True):
+    """One meter that counted the event, and what of it; `dimensions` in the meter's order, "" where missing."""
+
+    meter_id: str
+    generation: int
+    value: Decimal | None
+    unique_key: str | None
+    dimensions: tuple[str, ...]
+
+
+class EventIssue(Struct, frozen=True, kw_only=True):
+    """One meter that could not use the event's value, and why."""
+
+    meter_id: str
+    generation: int
+    code: str
+
+
+class EventPosition(Struct, frozen=True, kw_only=True):
+    """`schemas.events.Position` with names, for readers."""
+
+    topic_id: str
+    partition: int
+    offset: int
+    index: int
+
+
+class StoredEvent(Struct, frozen=True, kw_only=True):
+    """An accepted event. `customer` is the reference as sent, `customer_id` what it meant then (None: nobody)."""
+
+    id: str
+    source: str
+    type: str
+    customer: str
+    customer_id: str | None
+    time: datetime
+    received_at: datetime
+    logged_at: datetime
+    properties: Raw
+    position: EventPosition
+    cut: int
+    matches: tuple[EventMatch, ...]
+    issues: tuple[EventIssue, ...]
+
+
+class DuplicateEvent(Struct, frozen=True, kw_only=True):
+    """A copy that was not counted, since the same identity stood at `first` before."""
+
+    source: str
+    id: str
+    received_at: datetime
+    logged_at: datetime
+    position: EventPosition
+    first: EventPosition
+
+
+class RefusedEvent(Struct, frozen=True, kw_only=True):
+    """An event, or a record as a whole, that the worker could not accept."""
+
+    source: str
+    id: str
+    code: str
+    message: str
+    received_at: datetime
+    logged_at: datetime
+    position: EventPosition
+    original: str  # what was sent; bytes that are no UTF-8 are replaced
+
+
+class EventFate(Struct, frozen=True, kw_only=True):
+    """What became of one (source, id): at most one stored event, any number of copies and refusals."""
+
+    source: str
+    id: str
+    status: Literal["accepted", "duplicate", "rejected"]
+    event: StoredEvent | None
+    duplicates: tuple[DuplicateEvent, ...]
+    rejections: tuple[RefusedEvent, ...]
