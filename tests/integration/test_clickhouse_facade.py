@@ -233,7 +233,7 @@ def test_an_error_in_the_middle_of_a_stream_reaches_the_client(client: Client) -
 async def test_an_error_in_the_middle_of_a_stream_reaches_the_async_client(async_client: AsyncClient) -> None:
     failing = "SELECT throwIf(number = 900000) FROM numbers(1000000) SETTINGS max_block_size = 10000"
     # Its HTTP library may report the broken answer before the client has read the code in it.
-    with pytest.raises(ClickHouseError, match="395|Stream failed"):
+    with pytest.raises(ClickHouseError, match=r"395|Stream failed"):
         async with await async_client.query_row_block_stream(failing, settings={"max_threads": 1}) as blocks:
             assert sum([len(block) async for block in blocks]) < 1_000_000
 

@@ -26,6 +26,7 @@ _REASONS = {
     501: "Not Implemented",
     503: "Service Unavailable",
 }
+_CONNECTIONS = 1024
 _PIPELINED = 8  # requests that may wait behind the one that runs
 _HEADER_LIMIT_BYTES = 2 * 1024 * 1024
 _TAG = "meterstreamfacad"  # 16 characters, as a server's
@@ -40,9 +41,13 @@ class Clients:
         self._none.set()
         self.stopping = False
 
-    def add(self, connection: "Connection") -> None:
+    def add(self, connection: "Connection") -> bool:
+        """False when there are too many."""
+        if len(self._open) >= _CONNECTIONS:
+            return False
         self._open.add(connection)
         self._none.clear()
+        return True
 
     def remove(self, connection: "Connection") -> None:
         self._open.discard(connection)
@@ -82,7 +87,8 @@ class Connection(asyncio.Protocol):
         # uvloop's transports have the methods of asyncio.Transport, but not its name.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=1024 * 1024)
-        self._clients.add(self)
+        if not self._clients.add(self):
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         try:

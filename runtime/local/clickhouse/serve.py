@@ -13,9 +13,14 @@ from runtime.local.clickhouse.server import Facade, Limits
 
 logger = logging.getLogger("clickhouse")
 
+_PATTERN = frozenset("*?{}")
+
 
 def run(data: Path, port: int) -> int:
-    """0 after SIGTERM or SIGINT, 1 when the directory belongs to another process or the port is taken."""
+    """0 after SIGTERM or SIGINT, 1 when the directory cannot be used or belongs to another process, or the port is taken."""
+    if _PATTERN & set(str(data)):
+        logger.error("the engine would read the path %s as a pattern: it must not hold * ? { or }", data)
+        return 1
     data.mkdir(parents=True, exist_ok=True)
     with (data / "lock").open("w") as lock:
         try:
