@@ -29,6 +29,7 @@ from stores.postgres.tables import ledger_partitions, log_topics
 SERVICE = "kafka"
 DESCRIBE_BATCH_TIMEOUT_FACTOR = 3
 
+_URL_SAFE = str.maketrans("+/", "-_", "=")
 _CHANGELOG_CONFIG = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(HOUR_MS)}
 
 
@@ -86,6 +87,11 @@ def wanted_topics(settings: KafkaSettings) -> list[Topic]:
     return [*found, changelog]
 
 
+def topic_id_text(topic_id: Any) -> str:
+    """A topic's UUID as Kafka itself writes it: 22 characters of base64url (librdkafka's own text has `/` and `+`)."""
+    return str(topic_id).translate(_URL_SAFE)
+
+
 class TopicAdmin:
     """librdkafka's admin client: aiokafka's does not know topic ids. Its futures block, so they wait in a thread."""
 
@@ -116,7 +122,7 @@ class TopicAdmin:
         }
         return {
             name: FoundTopic(
-                name=name, topic_id=str(topic.topic_id), partitions=len(topic.partitions), config=values[name]
+                name=name, topic_id=topic_id_text(topic.topic_id), partitions=len(topic.partitions), config=values[name]
             )
             for name, topic in found.items()
         }
