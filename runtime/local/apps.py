@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -33,22 +34,32 @@ class AppSpec(msgspec.Struct, frozen=True, kw_only=True):
 class Apps:
     """Runs `specs` until `stop`, or until one of them exits MAX_EXITS times in a minute, which ends `failed`."""
 
-    def __init__(self, specs: Sequence[AppSpec], *, logs: Path, guard: Guardian, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        specs: Sequence[AppSpec],
+        *,
+        logs: Path,
+        guard: Guardian,
+        say: Callable[[str], None],
+        first_backoff_s: float = FIRST_BACKOFF_S,
+    ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._logs = logs
         self._guard = guard
         self._say = say
+        self._first_backoff_s = first_backoff_s
         self._children: dict[str, Child] = {}
         self._watches: list[asyncio.Task[PartFailedError]] = []
 
     async def start(self) -> None:
         """Start all in parallel and wait until each is ready. PartFailedError names the one that is not."""
         for spec in self._specs.values():
-            await self._spawn(spec)
+            self._spawn(spec)
         self._watches = [asyncio.create_task(self._watch(spec)) for spec in self._specs.values()]
         all_ready = asyncio.ensure_future(asyncio.gather(*(self._ready(spec) for spec in self._specs.values())))
         try:
-            await asyncio.wait([all_ready, *self._watches], return_when=asyncio.FIRST_COMPLETED)
+            first: list[asyncio.Future[Any]] = [all_ready, *self._watches]
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             for watch in self._watches:
                 if watch.done():
                     raise watch.result()
@@ -72,7 +83,7 @@ class Apps:
         """The present process of an app; another one after it was started again."""
         return self._children[name].pid
 
-    async def _spawn(self, spec: AppSpec) -> Child:
+    def _spawn(self, spec: AppSpec) -> None:
         process = ProcessSpec(
             name=spec.name,
             argv=spec.argv,
@@ -81,8 +92,7 @@ class Apps:
             cwd=spec.cwd,
             stop_grace_s=STOP_GRACE_S,
         )
-        child = self._children[spec.name] = await Child.spawn(process, self._guard)
-        return child
+        self._children[spec.name] = Child.spawn(process, self._guard)
 
     async def _ready(self, spec: AppSpec) -> None:
         """Wait for the answer of whichever process of the app there is by then."""
@@ -102,7 +112,7 @@ class Apps:
             if len(exits) == MAX_EXITS and exits[-1] - exits[0] < EXITS_WITHIN_S:
                 return child.failure(f"exited {MAX_EXITS} times within {EXITS_WITHIN_S:g} s, last with code {code}")
             recent = sum(1 for at in exits if exits[-1] - at < EXITS_WITHIN_S)
-            delay = min(FIRST_BACKOFF_S * 2 ** (recent - 1), MAX_BACKOFF_S)
+            delay = min(self._first_backoff_s * 2 ** (recent - 1), MAX_BACKOFF_S)
             self._say(f"{spec.name} exited with code {code}; it starts again in {delay:g} s")
             await asyncio.sleep(delay)
-            await self._spawn(spec)
+            self._spawn(spec)

@@ -42,7 +42,7 @@ class ClickhouseServer:
             cwd=self._data,
             stop_grace_s=30.0,
         )
-        self.child = await Child.spawn(spec, self._guard)
+        self.child = Child.spawn(spec, self._guard)
         await until_ready(self.child, self._pings, within_s=READY_WITHIN_S, every_s=0.05)
 
     async def stop(self) -> None:

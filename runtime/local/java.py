@@ -11,7 +11,7 @@ from runtime.local.cache import cache_dir, content_key
 from runtime.local.jars import LOCK_PATH
 
 # The flags decide what an archive may hold, so training and running use the same.
-JVM_FLAGS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+JVM_FLAGS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true")
 
 _DUMP_TIMEOUT_S = 120
 

@@ -107,7 +107,7 @@ class KafkaServer:
             cwd=self._data,
             stop_grace_s=STOP_GRACE_S,
         )
-        self.child = await Child.spawn(spec, self._guard)
+        self.child = Child.spawn(spec, self._guard)
         await until_ready(self.child, self._acknowledges, within_s=READY_WITHIN_S, every_s=0.05)
         self._admin = None  # it would go on asking in the background
 

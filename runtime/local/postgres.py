@@ -126,7 +126,7 @@ class PostgresServer:
                 user=self._user,
                 pass_fds=fds,
             )
-            self.child = await Child.spawn(spec, self._guard)
+            self.child = Child.spawn(spec, self._guard)
         await until_ready(self.child, self._answers, within_s=READY_WITHIN_S, every_s=0.05)
 
     async def stop(self) -> None:

