@@ -45,9 +45,10 @@ def validate_filter(condition: MeterFilter) -> None:
 
 def compile_condition(condition: MeterFilter) -> Condition:
     """The filter (valid: `validate_filter`) as a function of an event's properties."""
-    read = compile_path(condition.property)
-    test = _compile_test(condition)
-    return lambda properties: test(read(properties))
+    read, test, name = compile_path(condition.property), _compile_test(condition), condition.property
+    if "." in name:
+        return lambda properties: test(read(properties))
+    return lambda properties: test(properties.get(name))
 
 
 def _compile_test(condition: MeterFilter) -> Test:

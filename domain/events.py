@@ -106,7 +106,7 @@ def parse_event(raw: bytes | Raw, received_at_ms: int, limits: TenantLimits, *, 
         event: UsageEvent = _event_decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _refusal(error) from None
-    _check(event, received_at_ms, limits, foreign=foreign)
+    _check(event, received_at_ms, limits, foreign)
     return event
 
 
@@ -129,7 +129,7 @@ def parse_cloudevent(raw: bytes | Raw, received_at_ms: int, limits: TenantLimits
         time=sent.time,
         properties=sent.data,
     )
-    _check(event, received_at_ms, limits, foreign=False)
+    _check(event, received_at_ms, limits, False)  # noqa: FBT003
     return event
 
 
@@ -147,7 +147,7 @@ def parse_events(
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # no array, or at least one of it is refused: ask each
         else:
-            return [_verdict(event, received_at_ms, limits, foreign=foreign) for event in events]
+            return [_verdict(event, received_at_ms, limits, foreign) for event in events]
     verdicts: list[UsageEvent | Invalid] = []
     for raw in split_events(body) if raws is None else raws:
         try:
@@ -181,9 +181,9 @@ def _to_ms(time: datetime) -> int:
     return since.days * _MS_PER_DAY + since.seconds * 1000 + since.microseconds // 1000
 
 
-def _verdict(event: UsageEvent, received_at_ms: int, limits: TenantLimits, *, foreign: bool) -> UsageEvent | Invalid:
+def _verdict(event: UsageEvent, received_at_ms: int, limits: TenantLimits, foreign: bool) -> UsageEvent | Invalid:  # noqa: FBT001 - by position for speed
     try:
-        _check(event, received_at_ms, limits, foreign=foreign)
+        _check(event, received_at_ms, limits, foreign)
     except Invalid as invalid:
         return invalid
     return event
@@ -194,18 +194,18 @@ def _check_size(raw: bytes | Raw) -> None:
         raise Invalid("event_too_large", f"an event is at most {MAX_EVENT_BYTES} bytes long")
 
 
-def _check(event: UsageEvent, received_at_ms: int, limits: TenantLimits, *, foreign: bool) -> None:
+def _check(event: UsageEvent, received_at_ms: int, limits: TenantLimits, foreign: bool) -> None:  # noqa: FBT001 - by position for speed
     """What types cannot say. Straight-line for the sound event: this runs once per event at 10,000 a second."""
-    for text in (event.id, event.type, event.customer, event.source or "-"):
-        if not 0 < len(text) <= MAX_FIELD_LENGTH or not text.isprintable():
-            _check_texts(event)
-            break
-    if event.time is not None:
-        if event.time.tzinfo is None:
+    texts = event.id + event.type + event.customer + event.source
+    if len(texts) > MAX_FIELD_LENGTH or not texts.isprintable() or not (event.id and event.type and event.customer):
+        _check_texts(event)
+    time = event.time
+    if time is not None:
+        if time.tzinfo is None:
             raise _invalid("time", "time_without_zone", "a time carries its zone, as in 2026-11-22T10:00:00.123Z")
-        check_time(_to_ms(event.time), received_at_ms, limits)
+        check_time(_to_ms(time), received_at_ms, limits)
     for value in event.properties.values():
-        if type(value) in _CONTAINERS:
+        if type(value) is dict or type(value) is list:
             _check_depth(value)
     if (event.tenant or event.environment) and not foreign:
         name = "tenant" if event.tenant else "environment"

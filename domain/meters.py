@@ -5,7 +5,6 @@ Properties are decoded with `domain.events.decode_properties`: numbers arrive as
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any, cast
 
 from domain.conditions import Condition, compile_condition
 from domain.errors import Invalid
@@ -22,14 +21,12 @@ Match = tuple[int, Decimal | None, str, tuple[str, ...]]
 # Index into `CompiledMeters.meters`, code.
 Issue = tuple[int, str]
 
-Step = Callable[[Properties], "Match | Issue | None"]
+# Adds the event's match or issue of one meter, or nothing, to the two lists.
+Step = Callable[[Properties, list[Match], list[Issue]], None]
 
 VALUE_MISSING = "value_missing"
 VALUE_NEGATIVE = "value_negative"
 NOT_A_SCALAR = "not_a_scalar"
-
-_FITS_EASILY = 10**26
-_ISSUE_LENGTH = 2
 
 
 class CompiledMeters:
@@ -57,12 +54,7 @@ class CompiledMeters:
         matches: list[Match] = []
         issues: list[Issue] = []
         for step in self._steps.get(event_type, ()):
-            outcome = step(properties)
-            if outcome is not None:
-                if len(outcome) == _ISSUE_LENGTH:
-                    issues.append(cast("Issue", outcome))
-                else:
-                    matches.append(cast("Match", outcome))
+            step(properties, matches, issues)
         return matches, issues
 
 
@@ -83,73 +75,71 @@ def _compile(index: int, meter: Meter) -> Step:
 
 
 def _filtered(conditions: tuple[Condition, ...], step: Step) -> Step:
-    if len(conditions) == 1:
-        (only,) = conditions
-        return lambda properties: step(properties) if only(properties) else None
-
-    def filtered(properties: Properties) -> Match | Issue | None:
+    def filtered(properties: Properties, matches: list[Match], issues: list[Issue]) -> None:
         for condition in conditions:
             if not condition(properties):
-                return None
-        return step(properties)
+                return
+        step(properties, matches, issues)
 
     return filtered
 
 
-def _dimensions(meter: Meter) -> Callable[[Properties], tuple[str, ...]] | None:
+def _dimensions(meter: Meter) -> Callable[[Properties], tuple[str, ...]]:
     readers = tuple(compile_path(path) for path in meter.dimensions)
     if not readers:
-        return None
-    if len(readers) == 1:
-        (only,) = readers
-        return lambda properties: (dimension_text(only(properties)),)
-    return lambda properties: tuple([dimension_text(read(properties)) for read in readers])
+        return lambda _properties: ()
+    if len(readers) > 1:
+        return lambda properties: tuple([dimension_text(read(properties)) for read in readers])
+    (only,) = readers
+
+    def one(properties: Properties) -> tuple[str]:
+        value = only(properties)
+        return (value,) if type(value) is str else (dimension_text(value),)
+
+    return one
 
 
 def _count(index: int, meter: Meter) -> Step:
     dimensions = _dimensions(meter)
-    if dimensions is None:
-        always: Match = (index, None, "", ())
-        return lambda _properties: always
-    return lambda properties: (index, None, "", dimensions(properties))
-
-
-def _missing(index: int, meter: Meter) -> Issue | None:
-    return (index, VALUE_MISSING) if meter.value_required else None
+    return lambda properties, matches, _issues: matches.append((index, None, "", dimensions(properties)))
 
 
 def _unique(index: int, meter: Meter) -> Step:
     """The empty text is no value: the store's key for "none" is the empty text too."""
-    read, dimensions, missing = _value_reader(meter), _dimensions(meter), _missing(index, meter)
+    read, dimensions, required = _value_reader(meter), _dimensions(meter), meter.value_required
 
-    def unique(properties: Properties) -> Match | Issue | None:
+    def unique(properties: Properties, matches: list[Match], issues: list[Issue]) -> None:
         value = read(properties)
         key = value if type(value) is str else scalar_text(value)
         if key:
-            return (index, None, key, () if dimensions is None else dimensions(properties))
-        return missing if value is None or key == "" else (index, NOT_A_SCALAR)
+            matches.append((index, None, key, dimensions(properties)))
+        elif value is not None and key is None:
+            issues.append((index, NOT_A_SCALAR))
+        elif required:
+            issues.append((index, VALUE_MISSING))
 
     return unique
 
 
 def _numeric(index: int, meter: Meter) -> Step:
-    read, dimensions, missing = _value_reader(meter), _dimensions(meter), _missing(index, meter)
+    read, dimensions, required = _value_reader(meter), _dimensions(meter), meter.value_required
     non_negative = meter.non_negative
 
-    def numeric(properties: Properties) -> Match | Issue | None:
-        value: Any = read(properties)
-        if type(value) is int and -_FITS_EASILY < value < _FITS_EASILY:
-            quantity = Decimal(value)
-        elif value is None:
-            return missing
-        else:
-            try:
-                quantity = parse_quantity(value)
-            except Invalid as invalid:
-                return (index, invalid.code)
+    def numeric(properties: Properties, matches: list[Match], issues: list[Issue]) -> None:
+        value = read(properties)
+        if value is None:
+            if required:
+                issues.append((index, VALUE_MISSING))
+            return
+        try:
+            quantity = parse_quantity(value)
+        except Invalid as invalid:
+            issues.append((index, invalid.code))
+            return
         if non_negative and quantity < 0:
-            return (index, VALUE_NEGATIVE)
-        return (index, quantity, "", () if dimensions is None else dimensions(properties))
+            issues.append((index, VALUE_NEGATIVE))
+        else:
+            matches.append((index, quantity, "", dimensions(properties)))
 
     return numeric
 

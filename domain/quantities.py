@@ -2,7 +2,6 @@
 
 import re
 from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, Overflow
-from typing import cast
 
 from domain.errors import Invalid
 
@@ -30,12 +29,12 @@ TOO_PRECISE = "too_many_fraction_digits"
 
 def number_of(value: object) -> int | Decimal | None:
     """The number that a JSON value is or spells, of any size; None when it is no number (true and false are none)."""
-    kind = type(value)
-    if kind is int or kind is Decimal:
-        return cast("int | Decimal", value)
-    if kind is str and _NUMBER.fullmatch(cast("str", value)):
+    # By type, not isinstance: true and false are ints to isinstance, and this runs once per event and meter.
+    if type(value) is int or type(value) is Decimal:
+        return value
+    if type(value) is str and _NUMBER.fullmatch(value):
         try:
-            return Decimal(cast("str", value))
+            return Decimal(value)
         except InvalidOperation:  # an exponent beyond what the decimal module can hold
             return None
     return None
@@ -46,12 +45,17 @@ def parse_quantity(value: object) -> Decimal:
 
     Raises Invalid `not_a_number`, `quantity_out_of_range` (26 digits) or `too_many_fraction_digits` (12).
     """
-    if type(value) is int and -_LIMIT < value < _LIMIT:
+    if type(value) is Decimal:
+        decimal = value
+    elif (type(value) is int and -_LIMIT < value < _LIMIT) or (
+        type(value) is str and len(value) <= INTEGER_DIGITS and value.isascii() and value.isdecimal()
+    ):
         return Decimal(value)
-    number = number_of(value)
-    if number is None:
-        raise Invalid(NOT_A_NUMBER, "the value is neither a number nor text that spells one")
-    decimal = Decimal(number)
+    else:
+        number = number_of(value)
+        if number is None:
+            raise Invalid(NOT_A_NUMBER, "the value is neither a number nor text that spells one")
+        decimal = Decimal(number)
     try:
         fitted = _FITS.quantize(decimal, _QUANTUM)
     except (InvalidOperation, Inexact, Overflow):
