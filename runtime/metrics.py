@@ -35,6 +35,30 @@ api_catalog_version = Gauge(
     "meterstream_api_catalog_version", "Version of the catalog that the API judges events by.", registry=REGISTRY
 )
 
+# --- ingest worker ----------------------------------------------------------------------------------------------------
+worker_events = Counter(
+    "meterstream_worker_events_total", "Events of done blocks, by outcome.", ["outcome"], registry=REGISTRY
+)
+worker_blocks = Counter("meterstream_worker_blocks_total", "Blocks done.", registry=REGISTRY)
+worker_block_seconds = Histogram(
+    "meterstream_worker_block_seconds",
+    "From a block's first record to its acknowledgement.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+worker_lag_records = Gauge(
+    "meterstream_worker_lag_records",
+    "Records of the log that are not done, by partition.",
+    ["partition"],
+    registry=REGISTRY,
+)
+worker_gaps = Counter(
+    "meterstream_worker_gaps_total", "Gaps in the log that a fresh read confirmed.", registry=REGISTRY
+)
+threshold_crossings = Counter(
+    "meterstream_threshold_crossings_total", "Entitlement thresholds crossed.", registry=REGISTRY
+)
+
 
 def exposition() -> bytes:
     """All metrics of this process in the Prometheus text format (`CONTENT_TYPE`)."""

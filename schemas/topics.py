@@ -15,6 +15,7 @@ HEADER_TENANT = "tenant"
 HEADER_ENVIRONMENT = "environment"
 HEADER_RECEIVED_AT_MS = "received_at_ms"
 HEADER_FORMAT = "format"
+HEADER_VERSION = "version"  # catalog version at which the API accepted the record
 FORMAT = b"1"
 
 MEBIBYTE = 1 << 20

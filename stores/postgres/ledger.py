@@ -163,6 +163,11 @@ class Ledger:
         row = await self._first(statements.BLOCK_AT, arguments)
         return None if row is None else _block(row)
 
+    async def done_since(self, topic_id: str, since: datetime) -> int:
+        """How many blocks of all partitions were done at or after `since` (protocol 1: so many tokens were taken)."""
+        row = await self._first(statements.DONE_SINCE, {"topic_id": topic_id, "since": since})
+        return 0 if row is None else int(row.blocks)
+
     async def watermark(self, topic_id: str) -> Watermark:
         """The smallest over the partitions. Read it before the data it is to vouch for (protocol 26)."""
         row = await self._first(statements.WATERMARK, {"topic_id": topic_id})

@@ -190,3 +190,8 @@ COUNTS = text("""
         AND CAST(count ->> 2 AS bigint) >= :start_hour AND CAST(count ->> 2 AS bigint) < :end_hour
     GROUP BY 1 ORDER BY 1
 """)
+
+# Index on done_at. Blocks that are open now are as many as partitions at most.
+DONE_SINCE = text("""
+    SELECT count(*) AS blocks FROM ledger_blocks WHERE topic_id = :topic_id AND done_at >= :since
+""")

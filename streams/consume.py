@@ -1,0 +1,101 @@
+"""The loop of an agent with a Faust table: decode, step, emit, write tables, acknowledge, in this order.
+
+Effects leave before state is written: a crash between them repeats an idempotent output; the other order would let the
+guard in the state swallow it. Acknowledgements come last, in order, for the whole batch. Any exception leaves the whole
+batch unacknowledged and ends the process (`CrashingSupervisor`); the next one replays from the last commit.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+import structlog
+
+from domain.errors import Invalid, NotFound
+from streams.retry import Sleep, until_available
+
+D = TypeVar("D")
+E = TypeVar("E")
+
+MAX_BATCH = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that cannot be decoded: to be emitted with its reason, then acknowledged. Never dropped in silence."""
+
+    event: Any
+    code: str
+    message: str
+
+
+class Steps(Protocol[D, E]):
+    """What an agent does with a batch. `emit` and `write` must be safe to repeat."""
+
+    def decode(self, event: Any) -> D:
+        """The record as data. Raises Invalid or NotFound for what will never be readable."""
+        ...
+
+    def step(self, decoded: Sequence[D]) -> E:
+        """The effects and the new state of a batch: pure, and guarded by position."""
+        ...
+
+    async def emit(self, effects: E, rejected: Sequence[Rejection]) -> None:
+        """Send what leaves and await its acknowledgement. Raises Unavailable: it is then called again."""
+        ...
+
+    async def write(self, effects: E, events: Sequence[Any]) -> None:
+        """Write the tables under `bind_event` and drain the changelog."""
+        ...
+
+
+class _Loop(Generic[D, E]):
+    def __init__(self, steps: Steps[D, E], budget_s: float, sleep: Sleep) -> None:
+        self._steps = steps
+        self._budget_s = budget_s
+        self._sleep = sleep
+
+    async def batch(self, events: Sequence[Any]) -> None:
+        decoded: list[D] = []
+        rejected: list[Rejection] = []
+        for event in events:
+            try:
+                decoded.append(self._steps.decode(event))
+            except (Invalid, NotFound) as refused:
+                rejected.append(Rejection(event=event, code=refused.code, message=refused.message))
+        effects = self._steps.step(decoded)
+        await until_available(
+            lambda: self._steps.emit(effects, rejected), self._budget_s, sleep=self._sleep, step="emit"
+        )
+        await self._steps.write(effects, events)
+        for event in events:
+            event.ack()
+
+
+async def consume(
+    stream: Any,
+    steps: Steps[D, E],
+    *,
+    budget_s: float,
+    max_batch: int = MAX_BATCH,
+    sleep: Sleep = asyncio.sleep,
+) -> None:
+    """Run `steps` over the stream for ever. A batch closes when it is full or nothing waits: no timer, no held record.
+
+    Raises whatever a step raises (after the retry budget: Unavailable); nothing of the batch is acknowledged then.
+    """
+    loop = _Loop(steps, budget_s, sleep)
+    source = stream.noack()
+    held: list[Any] = []
+    try:
+        async for event in source.events():
+            held.append(event)
+            if len(held) < max_batch and not source.channel.queue.empty():
+                continue
+            await loop.batch(held)
+            held = []
+    except Exception as error:
+        _log.critical("a batch failed: the worker exits with it unacknowledged", records=len(held), error=repr(error))
+        raise

@@ -1,0 +1,144 @@
+"""The ingest agent: usage.raw into `events`, once each, whatever crashes.
+
+Faust brings the records, holds the group membership and commits what was acknowledged; progress itself is the ledger's
+(protocol 18). There is no Faust table here.
+"""
+
+import asyncio
+import functools
+from collections.abc import Mapping
+from typing import Any, cast
+
+import structlog
+from faust.types import TP
+
+from schemas.topics import USAGE_RAW
+from stores.rocks.filter import DuplicateFilter
+from streams.app import App, raw_topic
+from streams.ingest_deps import IngestDeps
+from streams.ingest_partition import Partition
+from streams.ingest_recovery import Recovery
+from streams.log_reader import to_record
+from streams.transport import Consumer
+
+_MS = 1000
+
+_log = structlog.get_logger(__name__)
+
+
+class Ingest:
+    """The partitions that this worker owns now, each with the task that writes its blocks."""
+
+    def __init__(self, app: App, deps: IngestDeps) -> None:
+        self._app = app
+        self._deps = deps
+        self._partitions: dict[int, Partition] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._filters: dict[int, DuplicateFilter] = {}
+        self._held_up = False
+        self._stream: Any = None
+
+    @property
+    def progress(self) -> dict[int, int]:
+        """Last done offset of every partition that is owned."""
+        return {number: partition.done_offset for number, partition in self._partitions.items()}
+
+    @property
+    def _consumer(self) -> Consumer:
+        return cast("Consumer", self._app.consumer)
+
+    async def read(self, stream: Any) -> None:
+        """The agent. Acknowledgements are made by the partitions, in order, once a block is done."""
+        self._stream = stream.noack()
+        async for event in self._stream.events():
+            message = event.message
+            partition = self._partitions.get(message.partition)
+            if partition is None:
+                continue  # revoked a moment ago: its new owner reads it
+            self._held_up = True
+            await partition.accept(to_record(message, round(message.timestamp * _MS)), event)
+            self._held_up = False
+
+    async def on_assigned(self, *_: Any, **__: Any) -> None:
+        """After a rebalance: take every partition over anew, under the group's new generation (protocol 19)."""
+        await self.drop_all()
+        consumer = self._consumer
+        assignment = {tp for tp in consumer.assignment() if tp.topic == USAGE_RAW}
+        if not assignment:
+            return
+        generation = self._app.consumer_generation_id
+        committed = await consumer.kafka_committed()
+        await self._deps.catalog.caught_up(self._deps.budget_s)
+        numbers = sorted(tp.partition for tp in assignment)
+        taken = await asyncio.gather(
+            *(self._take_over(tp.partition, generation, committed[tp]) for tp in sorted(assignment))
+        )
+        if self._app.consumer_generation_id != generation:
+            return  # another rebalance came meanwhile, and with it another take-over
+        self._partitions = dict(zip(numbers, taken, strict=True))
+        for number, partition in self._partitions.items():
+            task = asyncio.create_task(partition.run(), name=f"partition {number}")
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        # protocol 16: Kafka's commit follows the ledger, else the lag looks stuck.
+        ahead = {tp: self._partitions[tp.partition].done_offset + 1 for tp in assignment}
+        await consumer.commit_positions({tp: offset for tp, offset in ahead.items() if offset > committed[tp]})
+
+    async def positions(self, assignment: set[TP]) -> Mapping[TP, int]:
+        """Where Faust is to go on, whenever it begins to read: after what was accepted (protocol 18)."""
+        return {
+            tp: self._partitions[tp.partition].next_offset
+            for tp in assignment
+            if tp.topic == USAGE_RAW and tp.partition in self._partitions
+        }
+
+    async def drop_all(self, *_: Any, **__: Any) -> None:
+        """Forget open blocks and stop writing: what is not done is read again by whoever owns the partition next."""
+        tasks, self._tasks, self._partitions = self._tasks, set(), {}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def close(self) -> None:
+        await self.drop_all()
+        self._deps.evaluation.shutdown(wait=True)
+        for duplicates in self._filters.values():
+            duplicates.close()
+        self._filters = {}
+
+    async def _take_over(self, number: int, generation: int, committed: int) -> Partition:
+        if number not in self._filters:
+            self._filters[number] = self._deps.open_filter(number)
+        recovery = Recovery(self._deps, number, generation, self._filters[number], self._is_drained)
+        return await recovery.take_over(committed)
+
+    def _is_drained(self) -> bool:
+        """Whether everything that was fetched has been accepted: nothing waits in this worker."""
+        flowing = self._consumer.flow_active and not self._app.rebalancing
+        return flowing and not self._held_up and self._stream is not None and self._stream.channel.queue.empty()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        _log.critical("a partition failed: the worker exits with its block unacknowledged", exc_info=error)
+        crash = asyncio.ensure_future(self._app.crash(error))
+        self._tasks.add(crash)
+        crash.add_done_callback(self._tasks.discard)
+
+
+def register(app: App, deps: IngestDeps) -> Ingest:
+    """Put the agent and its hooks on the app."""
+    role = Ingest(app, deps)
+    topic = raw_topic(app, USAGE_RAW, deps.partitions)
+    app.agent(topic, name="meterstream.ingest", concurrency=1)(functools.partial(_agent, role))
+    app.positions = role.positions
+    app.on_partitions_revoked.connect(role.drop_all)
+    app.on_rebalance_complete.connect(role.on_assigned)
+    app.on_before_shutdown.connect(role.drop_all)
+    return role
+
+
+async def _agent(role: Ingest, stream: Any) -> None:
+    await role.read(stream)

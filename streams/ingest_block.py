@@ -1,0 +1,115 @@
+"""From records to a block that is ready for its intent: decode, ask the filter, judge, encode. No I/O but the filter's.
+
+Runs in the worker's evaluation thread, so that the event loop goes on fetching and answering.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import cast
+
+import msgspec
+import pyarrow as pa
+
+from domain.blocks import EVALUATOR, Candidate, Outcomes, decode_block, judge_block, window_days
+from domain.catalog import Catalog
+from domain.records import LogRecord
+from schemas.ledger import Intent
+from stores.clickhouse.blocks import BlockConstants, BlockTooLarge, EventColumns, encode_block
+from stores.rocks.filter import DuplicateFilter
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class PreparedBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """A block judged and encoded (protocol 27: before its intent). `token` names its range, so a retry is a no-op."""
+
+    outcomes: Outcomes
+    intent: Intent
+    batch: pa.RecordBatch
+    token: str
+
+
+class BlockEvaluator:
+    """Evaluates the blocks of one partition against its filter. One call at a time."""
+
+    def __init__(
+        self, *, topic_id: str, partition: int, partitions: int, shards: int, duplicates: DuplicateFilter
+    ) -> None:
+        self._topic_id = topic_id
+        self._partition = partition
+        self._partitions = partitions
+        self._shards = shards
+        self._filter = duplicates
+
+    def prepare(self, records: Sequence[LogRecord], catalog: Catalog) -> PreparedBlock | None:
+        """`records` (contiguous) as one block; None where they must be split first (protocol 2).
+
+        A function of the records, the filter below them and the catalog's version (protocol 7).
+        """
+        decoded = decode_block(records, self._partition, self._partitions, catalog)
+        outcomes = judge_block(decoded, self._known(decoded.candidates, catalog))
+        splittable = len(records) > 1
+        if outcomes.too_wide and splittable:
+            return None
+        try:
+            return self._encoded(outcomes)
+        except BlockTooLarge:
+            if splittable:
+                return None
+            raise
+
+    def enter(self, outcomes: Outcomes, oldest_day: int) -> None:
+        """Enter a block's first copies. Only once its intent fixed the version that judged them (protocol 12, 13)."""
+        self._filter.apply(outcomes.accepted, outcomes.last_offset)
+        self._filter.forget_before(oldest_day)
+
+    def _known(self, candidates: Sequence[Candidate], catalog: Catalog) -> list[bytes | None]:
+        days = window_days(catalog)
+        known: list[bytes | None] = []
+        # A backlog may span midnight: each record is judged by its own log time (protocol 21).
+        for day, group in groupby(candidates, key=lambda candidate: candidate.log_day):
+            known += self._filter.earliest([candidate.identity for candidate in group], day, days)
+        return known
+
+    def _encoded(self, outcomes: Outcomes) -> PreparedBlock:
+        constants = BlockConstants(
+            topic_id=self._topic_id,
+            partition=self._partition,
+            first_offset=outcomes.first_offset,
+            last_offset=outcomes.last_offset,
+            version=outcomes.version,
+            evaluator=EVALUATOR,
+            first_logged_at_ms=outcomes.first_logged_at_ms,
+        )
+        batch = encode_block(cast("EventColumns", outcomes.stored), constants)
+        return PreparedBlock(outcomes=outcomes, intent=self._intent(outcomes), batch=batch, token=constants.token)
+
+    def _intent(self, outcomes: Outcomes) -> Intent:
+        return Intent(
+            topic_id=self._topic_id,
+            partition=self._partition,
+            first_offset=outcomes.first_offset,
+            last_offset=outcomes.last_offset,
+            shard=self._partition % self._shards,  # protocol 20
+            version=outcomes.version,
+            evaluator=EVALUATOR,
+            stored=len(outcomes.stored),
+            duplicate=len(outcomes.duplicates),
+            rejected=len(outcomes.rejected),
+            forwarded=sum(record.events for record in outcomes.forwarded),
+            counts=outcomes.counts,
+            row_hash=outcomes.row_hash,
+            max_event_at=None if outcomes.max_event_ms is None else instant(outcomes.max_event_ms),
+            first_logged_at=instant(outcomes.first_logged_at_ms),
+            last_logged_at=instant(outcomes.last_logged_at_ms),
+        )
+
+
+def instant(milliseconds: int) -> datetime:
+    return EPOCH + milliseconds * _MILLISECOND
+
+
+def milliseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // _MILLISECOND

@@ -1,0 +1,46 @@
+"""What the ingest role works with, wired once."""
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+
+import msgspec
+
+from runtime.clock import Clock
+from runtime.settings import Settings
+from schemas.topics import USAGE_RAW
+from stores.clickhouse.client import ClickhouseClient
+from stores.kafka import Producer
+from stores.postgres.ledger import Ledger
+from stores.rocks.filter import DuplicateFilter
+from streams.catalog_view import CatalogView
+from streams.log_reader import LogReader
+
+# The end of the log of one partition of usage.raw: the offset that its next record will get.
+EndOffset = Callable[[int], Awaitable[int]]
+
+
+class IngestDeps(msgspec.Struct, frozen=True, kw_only=True):
+    settings: Settings
+    clock: Clock
+    topic_id: str
+    ledger: Ledger
+    clickhouse: ClickhouseClient
+    producer: Producer
+    catalog: CatalogView
+    log: LogReader
+    end_offset: EndOffset
+    open_filter: Callable[[int], DuplicateFilter]
+    evaluation: Executor
+    """One thread: blocks are judged one after another, beside the event loop."""
+
+    @property
+    def topic(self) -> str:
+        return USAGE_RAW
+
+    @property
+    def partitions(self) -> int:
+        return self.settings.kafka.raw_partitions
+
+    @property
+    def budget_s(self) -> float:
+        return self.settings.worker.retry_budget_s

@@ -1,0 +1,86 @@
+"""Reading a range of a partition by position, outside of the consumer group: what a successor and a gap check need."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from domain.errors import Unavailable
+from domain.records import LogRecord, read_record
+from runtime.settings import KafkaSettings
+
+_POLL_MS = 500
+_FETCH_MAX_BYTES = 20 << 20
+
+
+def to_record(message: Any, timestamp_ms: int) -> LogRecord:
+    """A record of aiokafka or Faust, whose timestamps differ in their unit."""
+    return read_record(message.offset, timestamp_ms, message.value, message.headers or ())
+
+
+class LogReader:
+    """Each call opens a connection of its own: it is asked at a take-over or in doubt, never in the loop."""
+
+    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+
+    async def read(self, partition: int, first: int, last: int) -> list[LogRecord]:
+        """The records at offsets first to last, both included; fewer where the log has no more. Raises Unavailable."""
+        place = TopicPartition(self._topic, partition)
+        records: list[LogRecord] = []
+        async with self._consumer() as consumer:
+            consumer.assign([place])
+            consumer.seek(place, first)
+            end = (await consumer.end_offsets([place]))[place]
+            while await consumer.position(place) < min(last + 1, end):
+                for fetched in (await consumer.getmany(place, timeout_ms=_POLL_MS)).values():
+                    records += [to_record(message, message.timestamp) for message in fetched if message.offset <= last]
+        return records
+
+    async def next_at_or_after(self, partition: int, offset: int) -> int | None:
+        """The first offset at or after `offset` that the log has; None at its end.
+
+        protocol 17: what retention has removed is no gap that may be skipped: then the beginning lies above `offset`,
+        and the caller must stop. Raises Unavailable.
+        """
+        place = TopicPartition(self._topic, partition)
+        async with self._consumer() as consumer:
+            consumer.assign([place])
+            beginning = (await consumer.beginning_offsets([place]))[place]
+            if beginning > offset:
+                raise RetentionPassedError(
+                    f"partition {partition}: the log begins at {beginning}, the ledger goes on at {offset}:"
+                    " records were removed before they were counted"
+                )
+            consumer.seek(place, offset)
+            end = (await consumer.end_offsets([place]))[place]
+            while await consumer.position(place) < end:
+                for fetched in (await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=1)).values():
+                    return int(fetched[0].offset)
+        return None
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            request_timeout_ms=int(self._settings.request_timeout_s * 1000),
+            max_partition_fetch_bytes=_FETCH_MAX_BYTES,
+        )
+        try:
+            await consumer.start()
+            yield consumer
+        except (KafkaError, OSError) as error:
+            raise Unavailable("kafka", f"{self._topic} cannot be read: {error!r}") from error
+        finally:
+            with contextlib.suppress(KafkaError, OSError):
+                await consumer.stop()
+
+
+class RetentionPassedError(Exception):
+    """Records that no ledger row covers are gone from the log: fatal until a person has decided."""

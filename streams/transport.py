@@ -1,0 +1,65 @@
+"""Faust's Kafka transport with what the pinned version lacks: an idempotent producer and the cures of its assignment race.
+
+Private parts of Faust 0.15.3 are touched here and in `streams/tables.py` only; `tests/integration/test_faust_contract.py`
+fails when an upgrade changes what they rely on.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+# The owner's answer to an assignment: for each partition the offset to go on from.
+Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
+
+
+class Consumer(driver.Consumer):
+    """The consumer of a worker. `positions`, where the app has it, overrides Kafka's committed offsets."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """As in Faust, but a partition that is paused stays paused.
+
+        Without this a worker whose buffer was full reads its stream during a recovery, on a half-restored table and
+        from the old position: up to a buffer of records is skipped, and committed.
+        """
+        if tp in self._paused_partitions:
+            self._buffered_partitions.discard(tp)
+            return
+        super().on_buffer_drop(tp)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to where the role says it stands (protocol 18: the ledger), else to the committed offsets.
+
+        Faust calls it whenever it begins or begins again to read; what it returns becomes Faust's own idea of what is
+        committed and read.
+        """
+        positions: Positions | None = getattr(self.app, "positions", None)
+        assignment = self.assignment()
+        if positions is None or not assignment:
+            return await super().seek_to_committed()
+        offsets = await positions(assignment)
+        await self.seek_wait(offsets)
+        return offsets
+
+    async def kafka_committed(self) -> dict[TP, int]:
+        """What Kafka has as committed for the assigned partitions: the next offset; 0 where nothing was committed."""
+        committed = await super().seek_to_committed()
+        return {tp: max(committed.get(tp) or 0, 0) for tp in self.assignment()}
+
+    async def commit_positions(self, offsets: Mapping[TP, int]) -> None:
+        """Commit these next offsets now, whatever was acknowledged (protocol 16: else the lag looks stuck)."""
+        if offsets:
+            await self._commit(offsets)
+
+
+class Producer(driver.Producer):
+    """Idempotent outside of transactions too: a broker restart neither doubles nor reorders what is sent."""
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+
+class Transport(driver.Transport):
+    Consumer: ClassVar[type[Consumer]] = Consumer
+    Producer: ClassVar[type[Producer]] = Producer
