@@ -11,6 +11,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.errors import ScopeMissing, Unauthorized
+from schemas.scope import Scope
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -28,6 +29,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     environment: str
     scopes: frozenset[str]
     key_id: str
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.tenant, self.environment)
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes or ALL_SCOPES in self.scopes

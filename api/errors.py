@@ -1,8 +1,8 @@
 """The one translator from an error to an HTTP answer: RFC 9457 `application/problem+json` with `code` and `errors[]`."""
 
 import http
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -14,6 +14,8 @@ from runtime import metrics
 from runtime.ids import Ids
 
 PROBLEM_JSON = "application/problem+json"
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +41,10 @@ class ProblemAnswer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def body(self) -> bytes:
         return msgspec.json.encode(self.problem)
+
+
+class ClientGone(Exception):  # noqa: N818 - nobody is left to answer
+    """The client closed the connection before its body was complete."""
 
 
 class HttpError(Exception):
@@ -161,6 +167,19 @@ def translate(error: Exception, ids: Ids) -> ProblemAnswer:
         answer = ProblemAnswer(problem=problem(500, "internal_error", detail, problem_id=problem_id))
     metrics.api_errors.labels(answer.problem.code).inc()
     return answer
+
+
+async def guarded(work: Awaitable[T], ids: Ids) -> T | ProblemAnswer:
+    """What a bare ASGI handler's work returns, or the answer to the error that it raises.
+
+    Passes on what is no Exception, and `ClientGone`, to which there is no answer.
+    """
+    try:
+        return await work
+    except ClientGone:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the client gets an answer
+        return translate(error, ids)
 
 
 def exception_handler(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -1,0 +1,168 @@
+"""From accepted events to acknowledged records of usage.raw."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from domain.errors import Unavailable
+from runtime import metrics
+from schemas.topics import (
+    FORMAT,
+    HEADER_ENVIRONMENT,
+    HEADER_FORMAT,
+    HEADER_RECEIVED_AT_MS,
+    HEADER_TENANT,
+    HEADER_VERSION,
+    USAGE_RAW,
+)
+
+_BRACKETS = 2
+
+
+class RecordSender(Protocol):
+    async def send(
+        self,
+        topic: str,
+        partition: int,
+        *,
+        value: bytes,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> object:
+        """Returns once the record is acknowledged by all in-sync replicas. Raises Unavailable."""
+        ...
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What a record says about all its events: whose they are, when they were received, by which catalog judged."""
+
+    tenant: str
+    environment: str
+    received_at_ms: int
+    version: int
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [
+            (HEADER_TENANT, self.tenant.encode()),
+            (HEADER_ENVIRONMENT, self.environment.encode()),
+            (HEADER_RECEIVED_AT_MS, b"%d" % self.received_at_ms),
+            (HEADER_FORMAT, FORMAT),
+            (HEADER_VERSION, b"%d" % self.version),
+        ]
+
+
+def records_of(events: Sequence[bytes], record_max_bytes: int) -> Iterator[bytes]:
+    """JSON arrays of the encoded events, in order; each at most `record_max_bytes` long, or of one event."""
+    begin, size = 0, _BRACKETS
+    for index, event in enumerate(events):
+        if size + len(event) > record_max_bytes and index > begin:
+            yield b"[%b]" % b",".join(events[begin:index])
+            begin, size = index, _BRACKETS
+        size += len(event) + 1
+    if begin < len(events):
+        yield b"[%b]" % b",".join(events[begin:])
+
+
+class _Pending(msgspec.Struct, kw_only=True):
+    """A record that is being filled while the one before it is in flight."""
+
+    origin: Origin
+    events: list[bytes] = []
+    size: int = _BRACKETS
+    acknowledged: "asyncio.Future[None]"
+
+
+class _Lane(msgspec.Struct, kw_only=True):
+    """What goes to one partition for one tenant and environment."""
+
+    sending: int = 0
+    pending: _Pending | None = None
+
+
+class RecordWriter:
+    """Writes accepted events and returns when the log has them (acks=all).
+
+    Safe to repeat: an event that comes again meets its identity in its partition and is counted as a duplicate. So when
+    only some of a request's records were acknowledged the whole request fails, and its client sends all of it again.
+    """
+
+    def __init__(self, sender: RecordSender, record_max_bytes: int) -> None:
+        self._sender = sender
+        self._record_max_bytes = record_max_bytes
+        self._lanes: dict[tuple[str, str, int], _Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def write_groups(self, groups: Mapping[int, Sequence[bytes]], origin: Origin) -> None:
+        """The events of one request, by partition. Raises Unavailable unless every record is acknowledged."""
+        sends = [
+            self._send(partition, record, origin)
+            for partition, events in groups.items()
+            for record in records_of(events, self._record_max_bytes)
+        ]
+        if len(sends) == 1:
+            await sends[0]
+            return
+        # All are awaited, also after a failure: nothing may still be written when the answer says that it failed.
+        for outcome in await asyncio.gather(*sends, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def receipt_to_join(self, tenant: str, environment: str, partition: int) -> int | None:
+        """The receipt time of the record that the next single event would join; None when it begins its own."""
+        lane = self._lanes.get((tenant, environment, partition))
+        return lane.pending.origin.received_at_ms if lane is not None and lane.pending is not None else None
+
+    async def write_single(self, partition: int, event: bytes, origin: Origin) -> None:
+        """One event of a request of its own; it shares a record with those that come while a record is in flight.
+
+        It takes the receipt time of the record that it joins (`receipt_to_join`: the caller has judged it by that). It
+        waits no longer than it would for its own record, which could not be sent sooner in order.
+        """
+        key = (origin.tenant, origin.environment, partition)
+        lane = self._lanes.setdefault(key, _Lane())
+        pending = lane.pending
+        if pending is not None and pending.size + len(event) > self._record_max_bytes:
+            self._flush(key, lane)
+            pending = None
+        if pending is None:
+            pending = lane.pending = _Pending(origin=origin, acknowledged=asyncio.get_running_loop().create_future())
+        elif origin.version > pending.origin.version:
+            # The worker waits for the newest catalog that any event of the record was judged by (protocol 7).
+            pending.origin = msgspec.structs.replace(pending.origin, version=origin.version)
+        pending.events.append(event)
+        pending.size += len(event) + 1
+        if not lane.sending:
+            self._flush(key, lane)
+        await asyncio.shield(pending.acknowledged)
+
+    def _flush(self, key: tuple[str, str, int], lane: _Lane) -> None:
+        pending, lane.pending = lane.pending, None
+        if pending is None:
+            return
+        lane.sending += 1
+        task = asyncio.create_task(self._send_pending(key, lane, pending))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send_pending(self, key: tuple[str, str, int], lane: _Lane, pending: _Pending) -> None:
+        try:
+            await self._send(key[2], b"[%b]" % b",".join(pending.events), pending.origin)
+        except Unavailable as error:
+            pending.acknowledged.set_exception(error)
+            pending.acknowledged.exception()  # seen, should every client be gone
+        else:
+            pending.acknowledged.set_result(None)
+        finally:
+            if not pending.acknowledged.done():  # a bug above: nobody may wait for ever
+                pending.acknowledged.cancel()
+            lane.sending -= 1
+            if not lane.sending:
+                self._flush(key, lane)
+            if not lane.sending:
+                self._lanes.pop(key, None)
+
+    async def _send(self, partition: int, record: bytes, origin: Origin) -> None:
+        await self._sender.send(USAGE_RAW, partition, value=record, headers=origin.headers())
+        metrics.ingest_records.inc()
