@@ -66,6 +66,7 @@ class Apps:
             await all_ready
         finally:
             all_ready.cancel()
+            await asyncio.gather(all_ready, return_exceptions=True)
 
     async def failed(self) -> PartFailedError:
         """Wait until one of them has exited too often: what to report."""
