@@ -116,7 +116,7 @@ def _create_ledger() -> None:
         sa.Column("intent_at", INSTANT, nullable=False),
         sa.Column("renewals", sa.Integer(), server_default="0", nullable=False),
         sa.Column("done_at", INSTANT),
-        sa.CheckConstraint("state IN ('intent', 'done', 'gap', 'empty')", name="ck_ledger_blocks_state"),
+        sa.CheckConstraint("state IN ('intent', 'done', 'gap', 'empty')", name=op.f("ck_ledger_blocks_state")),
         sa.PrimaryKeyConstraint("topic_id", "partition", "first_offset", name="pk_ledger_blocks"),
     )
     op.create_index("ix_ledger_blocks_done_at", "ledger_blocks", ["done_at"])
@@ -126,7 +126,7 @@ def _create_ledger() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("cut", sa.BigInteger(), nullable=False),
         sa.Column("raised_at", INSTANT, nullable=False),
-        sa.CheckConstraint("id = 1", name="ck_usage_cut_one_row"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_usage_cut_one_row")),
         sa.PrimaryKeyConstraint("id", name="pk_usage_cut"),
     )
 
@@ -137,7 +137,7 @@ def _create_catalog() -> None:
         "catalog_head",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("id = 1", name="ck_catalog_head_one_row"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_catalog_head_one_row")),
         sa.PrimaryKeyConstraint("id", name="pk_catalog_head"),
     )
     op.create_table(
@@ -195,8 +195,8 @@ def _create_meters_and_features() -> None:
         sa.Column("revision", sa.Integer(), server_default="1", nullable=False),
         _created(),
         sa.Column("archived_at", INSTANT),
-        sa.CheckConstraint("(kind = 'metered') = (meter_id IS NOT NULL)", name="ck_features_meter"),
-        sa.CheckConstraint("kind IN ('metered', 'boolean', 'static')", name="ck_features_kind"),
+        sa.CheckConstraint("(kind = 'metered') = (meter_id IS NOT NULL)", name=op.f("ck_features_meter")),
+        sa.CheckConstraint("kind IN ('metered', 'boolean', 'static')", name=op.f("ck_features_kind")),
         sa.ForeignKeyConstraint(["meter_id"], ["meters.id"], name="fk_features_meter_id"),
         sa.PrimaryKeyConstraint("id", name="pk_features"),
         sa.UniqueConstraint("tenant", "environment", "key", name="uq_features_tenant_environment_key"),
@@ -223,7 +223,7 @@ def _create_plans() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("cadence", sa.Text(), server_default="month", nullable=False),
         _created(),
-        sa.CheckConstraint("status IN ('draft', 'published', 'archived')", name="ck_plan_versions_status"),
+        sa.CheckConstraint("status IN ('draft', 'published', 'archived')", name=op.f("ck_plan_versions_status")),
         sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name="fk_plan_versions_plan_id"),
         sa.PrimaryKeyConstraint("id", name="pk_plan_versions"),
         sa.UniqueConstraint("plan_id", "version", name="uq_plan_versions_plan_id_version"),
@@ -274,7 +274,7 @@ def _create_customers() -> None:
         "customer_references",
         *_scope(),
         *_texts("reference", "customer_id", "kind"),
-        sa.CheckConstraint("kind IN ('id', 'external_id', 'alias')", name="ck_customer_references_kind"),
+        sa.CheckConstraint("kind IN ('id', 'external_id', 'alias')", name=op.f("ck_customer_references_kind")),
         sa.ForeignKeyConstraint(["customer_id"], ["customers.id"], name="fk_customer_references_customer_id"),
         sa.PrimaryKeyConstraint("tenant", "environment", "reference", name="pk_customer_references"),
     )
@@ -293,9 +293,11 @@ def _create_customers() -> None:
         sa.Column("closed_to", INSTANT, nullable=False),
         sa.Column("revision", sa.Integer(), server_default="1", nullable=False),
         _created(),
-        sa.CheckConstraint("billing IN ('anniversary', 'calendar')", name="ck_subscriptions_billing"),
-        sa.CheckConstraint("status IN ('scheduled', 'active', 'cancelled', 'ended')", name="ck_subscriptions_status"),
-        sa.CheckConstraint("end_at IS NULL OR end_at > start_at", name="ck_subscriptions_ends_after_start"),
+        sa.CheckConstraint("billing IN ('anniversary', 'calendar')", name=op.f("ck_subscriptions_billing")),
+        sa.CheckConstraint(
+            "status IN ('scheduled', 'active', 'cancelled', 'ended')", name=op.f("ck_subscriptions_status")
+        ),
+        sa.CheckConstraint("end_at IS NULL OR end_at > start_at", name=op.f("ck_subscriptions_ends_after_start")),
         sa.ForeignKeyConstraint(["customer_id"], ["customers.id"], name="fk_subscriptions_customer_id"),
         sa.ForeignKeyConstraint(["plan_version_id"], ["plan_versions.id"], name="fk_subscriptions_plan_version_id"),
         sa.PrimaryKeyConstraint("id", name="pk_subscriptions"),
@@ -333,7 +335,9 @@ def _create_invoices() -> None:
         sa.Column("as_of", INSTANT, nullable=False),
         sa.Column("issued_at", INSTANT, nullable=False),
         _created(),
-        sa.CheckConstraint("status IN ('draft', 'open', 'paid', 'void', 'uncollectible')", name="ck_invoices_status"),
+        sa.CheckConstraint(
+            "status IN ('draft', 'open', 'paid', 'void', 'uncollectible')", name=op.f("ck_invoices_status")
+        ),
         sa.ForeignKeyConstraint(["customer_id"], ["customers.id"], name="fk_invoices_customer_id"),
         sa.ForeignKeyConstraint(["subscription_id"], ["subscriptions.id"], name="fk_invoices_subscription_id"),
         sa.PrimaryKeyConstraint("id", name="pk_invoices"),
