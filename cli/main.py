@@ -17,9 +17,11 @@ from runtime.settings import SettingsError
 
 # Command -> module.
 COMMANDS = {
+    "api": "cli.api",
     "dev": "cli.dev",
     "key": "cli.key",
     "migrate": "cli.migrate",
+    "worker": "cli.worker",
 }
 
 EXIT_FAILED = 1  # something else is wrong, the same command may work later

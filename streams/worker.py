@@ -1,0 +1,157 @@
+"""A worker process: one role, without Faust's command line. Exits 0 when told to stop, otherwise non-zero."""
+
+import asyncio
+import functools
+import importlib
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import faust
+import structlog
+import uvloop
+from faust.types import TP
+from mode import Service
+
+from runtime.clock import Clock
+from runtime.settings import Settings
+from schemas.topics import USAGE_RAW
+from stores.clickhouse.blocks import schema_differences
+from stores.clickhouse.tokens import check_token_windows, token_windows
+from stores.rocks.filter import DuplicateFilter, FilterMemory
+from stores.topics import checked_topic_ids
+from streams import ingest, notifications
+from streams.app import App, Role, create_app
+from streams.deps import WorkerDeps, close, wire
+from streams.health import DEFAULT_PORTS, Health
+from streams.ingest_deps import IngestDeps
+from streams.log_reader import LogReader
+from streams.retry import until_available
+from streams.transport import Consumer
+
+STOP_WITHIN_S = 4.0
+# Beyond the budget a step retries in place and then crashes by itself; this is for what hangs without knowing.
+STALL_MARGIN_S = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+class SchemaDiffersError(Exception):
+    """`events` is not the table that blocks are encoded for."""
+
+
+def run_worker(settings: Settings, role: Role, clock: Clock) -> NoReturn:
+    """Run until SIGTERM or SIGINT (exit code 0) or a failure (1). A clean stop takes a few seconds at most."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = create_app(settings, role, loop=loop)
+    deps = loop.run_until_complete(_wire(settings, clock))
+    cleanups: list[Callable[[], Any]] = [functools.partial(close, deps)]
+    if role == "ingest":
+        topic_id = loop.run_until_complete(_check_stores(deps))
+        cleanups.insert(0, ingest.register(app, _ingest_deps(app, deps, topic_id)).close)
+    elif role == "notifications":
+        notifications.register(app, deps)
+    else:
+        importlib.import_module("streams.balances").register(app, deps)  # its libraries are loaded by its role alone
+    health = Health(
+        app,
+        host=settings.worker.health_host,
+        port=settings.worker.health_port or DEFAULT_PORTS[role],
+        stalled_after_s=settings.worker.retry_budget_s + STALL_MARGIN_S,
+        loop=loop,
+    )
+    worker = Worker(app, Resources(deps, cleanups, loop=loop), health, loop=loop)
+    worker.execute_from_commandline()
+
+
+class Worker(faust.Worker):
+    """Faust's worker with our logging, and an end to waiting for a stop that does not come."""
+
+    def __init__(self, app: App, *services: Service, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            app, *services, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, workdir=Path.cwd()
+        )
+
+    def _on_sigterm(self) -> None:
+        _exit_at_last(0)
+        super()._on_sigterm()
+
+    def _on_sigint(self) -> None:
+        _exit_at_last(0)
+        super()._on_sigint()
+
+    def on_worker_shutdown(self) -> None:
+        """Also the way down after a crash: whatever hangs then must not keep the partitions."""
+        if self.crash_reason is not None:
+            _exit_at_last(1)
+        super().on_worker_shutdown()
+
+
+class Resources(Service):
+    """Opens and closes what the agents use: started before the app, stopped after it."""
+
+    def __init__(self, deps: WorkerDeps, cleanups: list[Callable[[], Any]], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._deps = deps
+        self._cleanups = cleanups
+
+    async def on_start(self) -> None:
+        await self._deps.catalog.start()
+
+    async def on_stop(self) -> None:
+        for cleanup in self._cleanups:
+            await cleanup()
+
+
+async def _wire(settings: Settings, clock: Clock) -> WorkerDeps:
+    return wire(settings, clock)
+
+
+async def _check_stores(deps: WorkerDeps) -> str:
+    """The id of usage.raw, once everything that a block relies on is as it must be (protocol 1, 2, 5, 27)."""
+    settings, budget_s = deps.settings, deps.settings.worker.retry_budget_s
+    ids = await until_available(lambda: checked_topic_ids(deps.engine, settings.kafka), budget_s, step="topic ids")
+    await until_available(
+        lambda: check_token_windows(deps.clickhouse, token_windows(settings)), budget_s, step="token windows"
+    )
+    differences = await until_available(lambda: schema_differences(deps.clickhouse), budget_s, step="schema")
+    if differences:
+        raise SchemaDiffersError(
+            f"events differs from this release: {'; '.join(differences)}: run `meterstream migrate`"
+        )
+    return ids[USAGE_RAW]
+
+
+def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
+    memory = FilterMemory()
+    root = Path(deps.settings.worker.data_dir) / "filter"
+
+    async def end_offset(partition: int) -> int:
+        tp = TP(USAGE_RAW, partition)
+        return int((await cast("Consumer", app.consumer).highwaters(tp))[tp])
+
+    return IngestDeps(
+        settings=deps.settings,
+        clock=deps.clock,
+        topic_id=topic_id,
+        ledger=deps.ledger,
+        clickhouse=deps.clickhouse,
+        producer=deps.producer,
+        catalog=deps.catalog,
+        log=LogReader(deps.settings.kafka, USAGE_RAW),
+        end_offset=end_offset,
+        open_filter=lambda partition: DuplicateFilter(root / str(partition), memory, topic_id),
+        evaluation=ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation"),
+    )
+
+
+def _exit_at_last(code: int) -> None:
+    """End the process if it has not ended by itself. Nothing is lost: what is not done is unacknowledged."""
+    timer = threading.Timer(STOP_WITHIN_S, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
