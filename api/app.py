@@ -12,12 +12,23 @@ from litestar.types import ControllerRouterHandler
 from api.auth import provide_principal
 from api.deps import ApiDeps
 from api.errors import exception_handler
+from api.events_read import EventsController, ReconciliationController
 from api.ingest import EVENTS_PATH, IngestHandler
 from api.openapi import openapi_config
 from api.operations import OperationsController, dashboard_route
 from api.plain_asgi import send_bytes
+from api.stats import StatsController
+from api.usage import UsageController
+from api.usage_stream import UsageStreamController
 
-CONTROLLERS: Sequence[ControllerRouterHandler] = (OperationsController,)
+CONTROLLERS: Sequence[ControllerRouterHandler] = (
+    OperationsController,
+    UsageController,
+    UsageStreamController,
+    StatsController,
+    EventsController,
+    ReconciliationController,
+)
 
 
 async def provide_deps(request: Request[Any, Any, Any]) -> ApiDeps:

@@ -1,7 +1,7 @@
 """What handlers work with: wired once by the main, read everywhere, never changed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from api.limits_view import LimitsView
 from runtime.clock import Clock
 from runtime.ids import Ids
 from runtime.settings import Settings
+from stores.clickhouse.client import ClickhouseClient
 from stores.kafka import Producer
 
 
@@ -38,7 +39,8 @@ class ApiDeps(msgspec.Struct, frozen=True, kw_only=True):
     stopping: asyncio.Event
     """Set when the process is told to stop: an answer without an end (a stream of events) ends then."""
     readiness: Sequence[ReadinessCheck] = ()
-    clickhouse: Any = None
-    """stores/clickhouse: the async client."""
+    clickhouse: ClickhouseClient | None = None
+    end_offsets: Callable[[], Awaitable[Mapping[int, int]]] | None = None
+    """Partition of usage.raw -> offset of the next record, for the lag of partitions. Raises Unavailable."""
     entitlements: Any = None
     """The in-memory view of entitlements.state."""

@@ -1,0 +1,181 @@
+"""`GET /v1/events...`: what was sent and what became of it; `GET /v1/reconciliation`: that nothing was lost."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from litestar import Controller, Request, get
+from litestar.params import Parameter
+from msgspec import Struct
+
+from api.auth import Principal, require
+from api.deps import ApiDeps
+from api.live import watch_of
+from api.usage import From, To
+from api.usage_question import clickhouse_of, parse_instant, references_named, scope_of
+from domain.errors import Invalid, NotFound
+from schemas.event_records import DuplicateEvent, RefusedEvent, StoredEvent
+from stores.clickhouse.events import EventFilter, EventPage, EventStore, RefusedPage
+from stores.clickhouse.reconcile import RowsOfHour, rows_by_hour
+from stores.postgres.engine import autocommit
+from stores.postgres.event_lines import EventLine, lines_of_event
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR = timedelta(hours=1)
+MAX_RECONCILED = timedelta(days=400)
+
+Limit = Annotated[int, Parameter(ge=1, le=500, description="rows a page")]
+
+
+class EventAnswer(Struct, frozen=True, kw_only=True):
+    """What became of one (source, id). `lines` are the invoice lines that its usage is in."""
+
+    source: str
+    id: str
+    status: str
+    event: StoredEvent | None
+    duplicates: tuple[DuplicateEvent, ...]
+    rejections: tuple[RefusedEvent, ...]
+    lines: tuple[EventLine, ...]
+    as_of: datetime
+
+
+class ReconciledHour(Struct, frozen=True, kw_only=True):
+    """One receipt hour: `accepted` is what the ledger counted, the others are the rows that the tables hold.
+
+    `difference` is accepted - stored - duplicate - rejected: other than 0, something is lost or counted twice.
+    """
+
+    hour: datetime
+    accepted: int
+    stored: int
+    duplicate: int
+    rejected: int
+    difference: int
+
+
+class Reconciliation(Struct, frozen=True, kw_only=True):
+    items: list[ReconciledHour]
+    difference: int
+    as_of: datetime
+
+
+class EventsController(Controller):
+    path = "/v1/events"
+    tags = ("events",)
+
+    @get("/", guards=[require("usage:read")])
+    async def list(
+        self,
+        principal: Principal,
+        deps: ApiDeps,
+        customer: str | None = None,
+        event_type: Annotated[str | None, Parameter(query="type")] = None,
+        event_id: Annotated[str | None, Parameter(query="id")] = None,
+        start: From = None,
+        end: To = None,
+        limit: Limit = 50,
+        cursor: str | None = None,
+    ) -> EventPage:
+        """Accepted events, newest first by their own time."""
+        scope = scope_of(principal)
+        wanted = EventFilter(
+            references=await references_named(deps, scope, customer),
+            type=event_type,
+            id=event_id,
+            start=parse_instant("from", start),
+            end=parse_instant("to", end),
+        )
+        return await EventStore(clickhouse_of(deps)).stored(scope, wanted, limit=limit, cursor=cursor)
+
+    @get("/lookup", guards=[require("usage:read")])
+    async def lookup(
+        self,
+        request: Request[Any, Any, Any],
+        principal: Principal,
+        deps: ApiDeps,
+        event_id: Annotated[str, Parameter(query="id")],
+        source: str = "",
+    ) -> EventAnswer:
+        """Accepted at which position, a duplicate of which, or rejected and why; what counted it; where it is billed."""
+        scope = scope_of(principal)
+        progress = await watch_of(request.app.state, deps).reader.progress()
+        fate = await EventStore(clickhouse_of(deps)).fate(scope, source, event_id)
+        if fate is None:
+            message = f"no event {event_id!r} of source {source!r} was stored up to {progress.as_of.isoformat()}"
+            raise NotFound("event_not_found", message)
+        lines: tuple[EventLine, ...] = ()
+        if fate.event is not None:
+            async with autocommit(deps.engine) as conn:
+                lines = tuple(await lines_of_event(conn, scope, fate.event))
+        return EventAnswer(
+            source=fate.source,
+            id=fate.id,
+            status=fate.status,
+            event=fate.event,
+            duplicates=fate.duplicates,
+            rejections=fate.rejections,
+            lines=lines,
+            as_of=progress.as_of,
+        )
+
+    @get("/rejected", guards=[require("usage:read")])
+    async def rejected(
+        self,
+        principal: Principal,
+        deps: ApiDeps,
+        code: str | None = None,
+        start: From = None,
+        end: To = None,
+        limit: Limit = 50,
+        cursor: str | None = None,
+    ) -> RefusedPage:
+        """Events that could not be accepted after the log had them, newest first, with what was sent."""
+        return await EventStore(clickhouse_of(deps)).refused(
+            scope_of(principal),
+            code=code,
+            start=parse_instant("from", start),
+            end=parse_instant("to", end),
+            limit=limit,
+            cursor=cursor,
+        )
+
+
+class ReconciliationController(Controller):
+    path = "/v1/reconciliation"
+    tags = ("events",)
+
+    @get("/", guards=[require("usage:read")])
+    async def reconcile(
+        self,
+        request: Request[Any, Any, Any],
+        principal: Principal,
+        deps: ApiDeps,
+        start: From = None,
+        end: To = None,
+    ) -> Reconciliation:
+        """Per receipt hour, what the ledger counted against what the tables hold; hours without events are absent."""
+        until = parse_instant("to", end) or deps.clock.now() + _HOUR
+        since = parse_instant("from", start) or until - timedelta(days=1)
+        if not timedelta(0) < until - since <= MAX_RECONCILED:
+            raise Invalid("range_out_of_bounds", f"the range is longer than 0 and at most {MAX_RECONCILED.days} days")
+        scope = scope_of(principal)
+        reader = watch_of(request.app.state, deps).reader
+        # Both sides up to the same positions: what is being stored meanwhile is no difference.
+        progress = await reader.progress()
+        counted = await reader.outcomes_by_hour(scope, progress.vector, since, until)
+        held = await rows_by_hour(clickhouse_of(deps), scope, await reader.topic_id(), progress.vector, since, until)
+        accepted = {one.hour: one.stored + one.duplicate + one.rejected for one in counted}
+        items = [_hour(hour, accepted.get(hour, 0), held.get(hour)) for hour in sorted({*accepted, *held})]
+        return Reconciliation(items=items, difference=sum(abs(item.difference) for item in items), as_of=progress.as_of)
+
+
+def _hour(hour: int, accepted: int, held: RowsOfHour | None) -> ReconciledHour:
+    rows = held or RowsOfHour(hour=hour)
+    return ReconciledHour(
+        hour=_EPOCH + hour * _HOUR,
+        accepted=accepted,
+        stored=rows.stored,
+        duplicate=rows.duplicate,
+        rejected=rows.rejected,
+        difference=accepted - rows.stored - rows.duplicate - rows.rejected,
+    )

@@ -1,0 +1,147 @@
+"""What is asked about usage: query parameters, parsed and looked up; and the answer as it goes out."""
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from msgspec import Struct
+
+from api.auth import Principal
+from api.deps import ApiDeps
+from domain.errors import FieldError, Invalid, Unavailable
+from domain.quantities import format_quantity
+from schemas.scope import Scope
+from schemas.usage import Usage, UsageQuery, UsageRow
+from stores.clickhouse.client import SERVICE, ClickhouseClient
+from stores.postgres.customers import get_customer, references_of
+from stores.postgres.engine import autocommit
+from stores.postgres.meters import get_meter
+
+DEFAULT_SPAN = timedelta(days=30)
+MAX_GROUPS = 8
+
+
+class UsageParameters(Struct, frozen=True, kw_only=True):
+    """The query string of `/v1/usage` and `/v1/usage/stream`, as sent."""
+
+    meter: str
+    customer: str | None = None
+    start: str | None = None
+    end: str | None = None
+    window: str | None = None
+    timezone: str = "UTC"
+    group_by: Sequence[str] = ()
+
+
+class UsageItem(Struct, frozen=True, kw_only=True):
+    """One window: `value` is a decimal, null where the aggregate of nothing has none."""
+
+    window_start: datetime
+    window_end: datetime
+    value: str | None
+    dimensions: dict[str, str | None]
+
+
+class UsageAnswer(Struct, frozen=True, kw_only=True):
+    """`total` is the aggregate over the range, not the sum of windows; every event accepted before `as_of` is in it."""
+
+    items: list[UsageItem]
+    total: str | None
+    as_of: datetime
+
+
+def scope_of(principal: Principal) -> Scope:
+    return Scope(principal.tenant, principal.environment)
+
+
+def clickhouse_of(deps: ApiDeps) -> ClickhouseClient:
+    """The client of this process. Raises Unavailable where the process runs without one."""
+    if deps.clickhouse is None:
+        raise Unavailable(SERVICE, "this process has no connection to ClickHouse")
+    return deps.clickhouse
+
+
+def parse_instant(name: str, sent: str | None) -> datetime | None:
+    """An RFC 3339 instant with a zone. Raises Invalid `invalid_instant`."""
+    if sent is None:
+        return None
+    try:
+        # An unescaped plus of an offset arrives as a space.
+        at = msgspec.convert(sent.replace(" ", "+"), datetime)
+    except msgspec.ValidationError:
+        at = None
+    if at is None or at.tzinfo is None:
+        message = f"{name} is an instant with a zone, like 2026-11-22T10:00:00Z"
+        raise Invalid(
+            "invalid_instant", message, [FieldError(pointer=f"/{name}", code="invalid_instant", message=message)]
+        )
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise Invalid("invalid_instant", f"{name} lies beyond the calendar") from None
+
+
+async def references_named(deps: ApiDeps, scope: Scope, customer: str | None) -> tuple[str, ...] | None:
+    """All texts that events name the customer by; None for all customers. Raises NotFound `customer_not_found`."""
+    if customer is None:
+        return None
+    async with autocommit(deps.engine) as conn:
+        return tuple(references_of(await get_customer(conn, scope, customer)))
+
+
+async def usage_query(
+    deps: ApiDeps, principal: Principal, sent: UsageParameters, *, default_end: datetime
+) -> UsageQuery:
+    """The query that was meant. Raises NotFound `meter_not_found`, `customer_not_found`, and Invalid.
+
+    `to` is `default_end` and `from` is 30 days before it where they are not given.
+    """
+    scope = scope_of(principal)
+    end = parse_instant("to", sent.end) or default_end
+    start = parse_instant("from", sent.start) or end - DEFAULT_SPAN
+    groups = tuple(dict.fromkeys(name for part in sent.group_by for name in part.split(",") if name))
+    if len(groups) > MAX_GROUPS:
+        raise Invalid("too_many_groups", f"at most {MAX_GROUPS} dimensions can be grouped by")
+    async with autocommit(deps.engine) as conn:
+        meter = await get_meter(conn, scope, sent.meter)
+    return UsageQuery(
+        tenant=scope.tenant,
+        environment=scope.environment,
+        meter=meter,
+        references=await references_named(deps, scope, sent.customer),
+        start=start,
+        end=end,
+        window=sent.window or None,
+        timezone=sent.timezone,
+        group_by=groups,
+    )
+
+
+def item_of(row: UsageRow) -> UsageItem:
+    return UsageItem(
+        window_start=row.window_start,
+        window_end=row.window_end,
+        value=None if row.value is None else format_quantity(row.value),
+        dimensions=dict(row.dimensions),
+    )
+
+
+def answer_of(usage: Usage, as_of: datetime) -> UsageAnswer:
+    return UsageAnswer(
+        items=[item_of(row) for row in usage.rows],
+        total=None if usage.total is None else format_quantity(usage.total),
+        as_of=as_of,
+    )
+
+
+def csv_of(query: UsageQuery, answer: UsageAnswer) -> str:
+    """The items with a header line; a missing value or dimension is an empty field."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(["window_start", "window_end", "value", *query.group_by])
+    for item in answer.items:
+        start, end = (msgspec.to_builtins(at) for at in (item.window_start, item.window_end))
+        writer.writerow([start, end, item.value, *(item.dimensions[name] for name in query.group_by)])
+    return out.getvalue()
