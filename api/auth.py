@@ -11,11 +11,11 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.errors import ScopeMissing, Unauthorized
+from schemas.keys import ALL_SCOPES, ApiKey
 from schemas.scope import Scope
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
-ALL_SCOPES = "*"
 _BEARER = "bearer "
 _STATE = "principal"
 # Unknown keys are remembered too, so that a client with a wrong key costs no query each time; this bounds the memory.
@@ -39,8 +39,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyLookup(Protocol):
-    async def principal_of(self, key: str) -> Principal | None:
-        """The owner of a key that exists and is not revoked. Raises Unavailable when the store does not answer."""
+    async def find(self, text: str) -> ApiKey | None:
+        """The key with this full text, unless there is none or it is revoked. Raises Unavailable."""
         ...
 
 
@@ -77,13 +77,19 @@ class Authenticator:
         """One query a key at a time: requests that come meanwhile wait for the same answer."""
         if len(self._entries) >= _CACHE_MAX:
             self._entries.pop(next(iter(self._entries)))
-        entry = _Entry(
-            answer=asyncio.ensure_future(self._keys.principal_of(key)), until=self._monotonic() + self._cache_s
-        )
+        entry = _Entry(answer=asyncio.ensure_future(self._find(key)), until=self._monotonic() + self._cache_s)
         self._entries.pop(digest, None)  # to the end of the order of eviction
         self._entries[digest] = entry
         entry.answer.add_done_callback(lambda done: self._forget_failure(digest, done))
         return entry
+
+    async def _find(self, key: str) -> Principal | None:
+        found = await self._keys.find(key)
+        if found is None:
+            return None
+        return Principal(
+            tenant=found.tenant, environment=found.environment, scopes=frozenset(found.scopes), key_id=found.id
+        )
 
     def _forget_failure(self, digest: bytes, done: "asyncio.Future[Principal | None]") -> None:
         if done.cancelled() or done.exception() is not None:

@@ -56,11 +56,6 @@ class Producer:
         self._opening: asyncio.Task[AIOKafkaProducer] | None = None
         self._retired: set[asyncio.Task[None]] = set()
 
-    @property
-    def is_answering(self) -> bool:
-        """Whether the broker was reached and nothing sent is overdue."""
-        return self._client is not None and not self._overdue
-
     async def start(self) -> None:
         """Connects. Raises Unavailable when the broker does not answer in time; a later send tries again."""
         await self._connected()
@@ -93,6 +88,17 @@ class Producer:
             delivery.add_done_callback(self._no_longer_overdue)
             raise Unavailable(SERVICE, f"no acknowledgement within {self._settings.request_timeout_s:g} s")
         return delivery.result()
+
+    async def is_answering(self, topic: str, partitions: int, within_s: float = 2.0) -> bool:
+        """Whether the broker answers now, nothing sent is overdue, and `topic` has this many partitions."""
+        try:
+            async with asyncio.timeout(within_s):
+                client = await self._connected()
+                found = await self.partitions(topic)
+                answers: bool = await client.client.force_metadata_update()
+        except (Unavailable, KafkaError, TimeoutError):
+            return False
+        return answers and len(found) == partitions and not self._overdue
 
     async def partitions(self, topic: str) -> set[int]:
         """The partitions that the broker knows of a topic. Raises Unavailable."""

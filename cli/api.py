@@ -1,0 +1,165 @@
+"""`meterstream api`: one process that serves HTTP, and the outbox relay beside it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+import typer
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.app import Api, create_app
+from api.auth import Authenticator
+from api.deps import ApiDeps, ReadinessCheck
+from api.limits_view import LimitsView
+from domain.errors import Unavailable
+from runtime.clock import SystemClock
+from runtime.ids import Ids
+from runtime.logs import configure_logging
+from runtime.settings import Settings, load_settings
+from schemas.topics import USAGE_RAW
+from stores.clickhouse.client import ClickhouseClient
+from stores.kafka import Producer
+from stores.postgres.engine import autocommit, create_engine
+from stores.postgres.keys import ApiKeys
+from stores.relay import Relay
+
+# What is being worked on may end within this after SIGTERM; an ingest request ends within the broker's time-out.
+_GRACE_S = 5.0
+_CHECK_WITHIN_S = 2.0
+_BACKLOG = 1024
+
+_log = structlog.get_logger(__name__)
+
+app = typer.Typer()
+
+
+@app.command()
+def api() -> None:
+    """Serve the HTTP API until SIGTERM or Ctrl-C; requests being worked on are finished first."""
+    settings = load_settings(os.environ)
+    configure_logging(settings.log)
+    uvloop.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until the process is told to stop."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with wired(settings, stopping) as deps:
+        application = create_app(deps)
+        server = Server(
+            application,
+            address=settings.api.host,
+            port=settings.api.port,
+            interface=Interfaces.ASGI,
+            websockets=False,
+            backlog=_BACKLOG,
+            log_access=False,
+            log_enabled=False,
+        )
+        serving = asyncio.create_task(server.serve())
+        _log.info("api_started", host=settings.api.host, port=settings.api.port)
+        stopped = asyncio.create_task(stopping.wait())
+        await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        await _finish(server, serving, application, settings)
+
+
+async def _finish(server: Server, serving: "asyncio.Task[None]", application: Api, settings: Settings) -> None:
+    """What is being worked on is answered, then the listener closes. A serving that ended by itself raises its error."""
+    if not serving.done():
+        _log.info("api_stopping", active=application.active)
+        if not await application.drained(settings.kafka.request_timeout_s + _GRACE_S):
+            _log.warning("api_gave_up_requests", active=application.active)
+        server.stop()  # type: ignore[no-untyped-call]
+    await serving
+
+
+@asynccontextmanager
+async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[ApiDeps]:
+    """All that handlers work with, opened; closed in the opposite order. Services that are away do not stop the start:
+    `/readyz` names them until they answer.
+    """
+    async with contextlib.AsyncExitStack() as opened:
+        clock = SystemClock()
+        ids = Ids(clock)
+        engine = create_engine(settings.postgres)
+        opened.push_async_callback(engine.dispose)
+        clickhouse = ClickhouseClient(settings.clickhouse)
+        opened.push_async_callback(clickhouse.close)
+        producer = Producer(settings.kafka)
+        opened.push_async_callback(producer.stop)
+        limits = LimitsView(settings.kafka)
+        opened.push_async_callback(limits.stop)
+        await limits.start()
+        await opened.enter_async_context(_in_background(Relay(settings.postgres, settings.kafka)))
+        try:
+            await producer.start()
+        except Unavailable as error:
+            _log.warning("broker_away_at_start", reason=error.message)
+        yield ApiDeps(
+            settings=settings,
+            clock=clock,
+            ids=ids,
+            engine=engine,
+            producer=producer,
+            auth=Authenticator(ApiKeys(engine, clock, ids), settings.api.key_cache_s, time.monotonic),
+            limits=limits,
+            stopping=stopping,
+            readiness=readiness(settings, engine, producer, limits, clickhouse),
+            clickhouse=clickhouse,
+        )
+
+
+@asynccontextmanager
+async def _in_background(relay: Relay) -> AsyncIterator[None]:
+    task = asyncio.create_task(relay.run(), name="outbox relay")
+    task.add_done_callback(_relay_ended)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _relay_ended(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("the outbox relay has stopped: catalog changes do not leave", exc_info=error)
+
+
+def readiness(
+    settings: Settings, engine: AsyncEngine, producer: Producer, limits: LimitsView, clickhouse: ClickhouseClient
+) -> Sequence[ReadinessCheck]:
+    async def postgres() -> bool:
+        try:
+            async with asyncio.timeout(_CHECK_WITHIN_S), autocommit(engine) as conn:
+                await conn.execute(text("SELECT 1"))
+        except (Unavailable, TimeoutError):
+            return False
+        return True
+
+    async def kafka() -> bool:
+        return await producer.is_answering(USAGE_RAW, settings.kafka.raw_partitions, _CHECK_WITHIN_S)
+
+    async def catalog() -> bool:
+        return limits.is_ready
+
+    async def store() -> bool:
+        try:
+            async with asyncio.timeout(_CHECK_WITHIN_S):
+                return await clickhouse.ping()
+        except (Unavailable, TimeoutError):
+            return False
+
+    checks = {"postgres": postgres, "kafka": kafka, "catalog": catalog, "clickhouse": store}
+    return [ReadinessCheck(name=name, is_ready=check) for name, check in checks.items()]
