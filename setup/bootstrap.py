@@ -111,7 +111,7 @@ def ensure_uv() -> Path:
 def ensure_environment() -> None:
     """`.venv` with exactly the packages of requirements.lock."""
     stamp, value = VENV / ".meterstream-lock", digest([LOCK, UV_REQUIREMENTS], sys.version)
-    if is_current(stamp, value) and PYTHON.exists():
+    if is_current(stamp, value) and os.access(PYTHON, os.X_OK):
         return
     uv = ensure_uv()
     env = {"UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR") or str(cache_dir() / "uv"), "VIRTUAL_ENV": str(VENV)}
@@ -127,7 +127,7 @@ def ensure_environment() -> None:
 
 def _venv_is_ours() -> bool:
     """Whether .venv is of the Python that runs this."""
-    if not PYTHON.exists():
+    if not os.access(PYTHON, os.X_OK):
         return False
     ask = [str(PYTHON), "-c", "import sys; print(sys.version)"]
     done = subprocess.run(ask, check=False, capture_output=True, text=True)

