@@ -34,12 +34,12 @@ class Ledger:
         """Raise the epoch: from here on the former owner can neither begin nor finish a block (protocol 11, 14).
 
         Safe to repeat: only the newest epoch counts. `Fenced` when a newer generation of the group was here
-        (protocol 19), or when there is no such partition.
+        (protocol 19) within the last hour, or when there is no such partition.
         """
         arguments = {"topic_id": topic_id, "partition": partition, "generation": generation}
         row = await self._first(statements.TAKE_OVER, arguments)
         if row is None:
-            raise Fenced(f"partition {partition} of {topic_id}: generation {generation} is older than the ledger's")
+            raise Fenced(f"partition {partition} of {topic_id}: no such row, or a generation newer than {generation}")
         return _partition(row)
 
     async def open_block(self, topic_id: str, partition: int) -> LedgerBlock | None:

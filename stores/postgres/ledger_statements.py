@@ -39,10 +39,14 @@ _NEW_BLOCK = f"""
     RETURNING cut, intent_at, insert_before
 """
 
-# protocol 19: an older generation of the group cannot raise the epoch.
+# protocol 19: an older generation of the group cannot raise the epoch. But Kafka forgets a group that was away for days and
+# counts from 1 again: a partition without a sign of life for an hour takes any generation. (A zombie that old is fenced
+# by the epoch all the same; the generation only spares the owner a restart.)
 TAKE_OVER = text("""
     UPDATE ledger_partitions SET epoch = epoch + 1, generation = :generation
-    WHERE topic_id = :topic_id AND partition = :partition AND generation <= :generation
+    WHERE topic_id = :topic_id AND partition = :partition AND (
+        generation <= :generation OR greatest(idle_as_of, last_logged_at) < now() - interval '1 hour'
+    )
     RETURNING topic_id, partition, epoch, generation, last_offset, version, idle_as_of
 """)
 

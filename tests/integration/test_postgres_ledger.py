@@ -99,6 +99,17 @@ async def test_an_older_generation_cannot_raise_the_epoch(ledger: Ledger, rival:
     assert (await rival.write_intent(owner, intent(0, 4), DEADLINE_S)).epoch == owner
 
 
+async def test_a_group_that_kafka_has_forgotten_counts_from_one_again(
+    ledger: Ledger, settings: PostgresSettings
+) -> None:
+    with psycopg.connect(settings.url.reveal()) as connection:
+        query = "UPDATE ledger_partitions SET generation = 7, idle_as_of = now() - make_interval(mins => %s) WHERE partition = %s"
+        connection.cursor().executemany(query, [(59, 0), (61, 1)])
+    with pytest.raises(Fenced):
+        await ledger.take_over(TOPIC, 0, 1)
+    assert (await ledger.take_over(TOPIC, 1, 1)).generation == 1
+
+
 async def test_a_block_must_follow_the_last_one_without_a_gap(ledger: Ledger) -> None:
     epoch = await _take_over(ledger)
     for wrong in (intent(1, 4), intent(-1, 4)):

@@ -23,10 +23,9 @@ from schemas.topics import BALANCES_CHANGELOG, TOPICS, USAGE_DELTAS, USAGE_RAW
 from stores.postgres.engine import create_engine
 from stores.postgres.ledger import Ledger
 from stores.topics import TopicAdmin, checked_topic_ids, migrate_topics, recorded_ids, topic_id_text, wanted_topics
+from tests.support.broker import TIMEOUT_S, delete_topics, topics_of
 from tests.support.database import database
 from tests.support.waiting import eventually
-
-TIMEOUT_S = 15
 
 
 @pytest.fixture(scope="module")
@@ -50,31 +49,22 @@ async def engine(postgres: PostgresSettings, kafka: KafkaSettings, admin: AdminC
     """Nothing recorded, none of our topics on the broker."""
     with psycopg.connect(postgres.url.reveal()) as connection:
         connection.execute("TRUNCATE log_topics, ledger_partitions")
-    _delete(admin, *_ours(kafka, admin))
+    ours = [topic.name for topic in wanted_topics(kafka)]
+    delete_topics(admin, ours)
     engine = create_engine(postgres)
     yield engine
     await engine.dispose()
-
-
-def _existing(admin: AdminClient) -> set[str]:
-    return set(admin.list_topics(timeout=TIMEOUT_S).topics)
+    delete_topics(admin, ours)
 
 
 def _ours(kafka: KafkaSettings, admin: AdminClient) -> set[str]:
-    return {topic.name for topic in wanted_topics(kafka)} & _existing(admin)
-
-
-def _delete(admin: AdminClient, *names: str) -> None:
-    if names:
-        for future in admin.delete_topics(list(names), operation_timeout=TIMEOUT_S).values():
-            future.result(TIMEOUT_S)
-    eventually(lambda: not set(names) & _existing(admin), within_s=TIMEOUT_S)
+    return {topic.name for topic in wanted_topics(kafka)} & topics_of(admin)
 
 
 def _create(admin: AdminClient, name: str, partitions: int, config: dict[str, str]) -> None:
     for future in admin.create_topics([NewTopic(name, partitions, 1, config=config)]).values():
         future.result(TIMEOUT_S)
-    eventually(lambda: name in _existing(admin), within_s=TIMEOUT_S)
+    eventually(lambda: name in topics_of(admin), within_s=TIMEOUT_S)
 
 
 async def test_every_topic_is_created_with_its_settings_and_recorded_with_its_id(
@@ -143,7 +133,7 @@ async def test_a_topic_that_was_created_again_is_refused_and_so_is_a_lost_one(
     engine: AsyncEngine, kafka: KafkaSettings, admin: AdminClient
 ) -> None:
     await migrate_topics(engine, kafka)
-    _delete(admin, USAGE_DELTAS)
+    delete_topics(admin, [USAGE_DELTAS])
     for refused in (migrate_topics(engine, kafka), checked_topic_ids(engine, kafka)):
         with pytest.raises(Conflict) as lost:
             await refused
