@@ -183,7 +183,6 @@ class Partition:
         deps, loop = self._deps, asyncio.get_running_loop()
         asked_at = deps.clock.now()
         end = await until_available(lambda: deps.end_offset(self._number), deps.budget_s, step="end offset")
-        metrics.worker_lag_records.labels(str(self._number)).set(end - 1 - self.done_offset)
         if self._records:
             return
         if end > self.next_offset:

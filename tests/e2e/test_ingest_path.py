@@ -1,0 +1,302 @@
+"""usage.raw through a real worker into `events`, windows, ledger and deltas: exact, whatever was sent and killed."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from domain.aggregates import fold
+from domain.events import encode_event
+from domain.identity import event_identity, partition_of
+from domain.meters import compile_meters
+from runtime.settings import Settings, load_settings
+from schemas.catalog import CatalogChange, CatalogVersion
+from schemas.deltas import BlockDeltas
+from schemas.events import RejectedRecord, UsageEvent
+from schemas.meters import Meter
+from schemas.topics import CATALOG_CHANGED, USAGE_DELTAS, USAGE_RAW, USAGE_REJECTED
+from stores.clickhouse.client import ClickhouseClient
+from stores.postgres.engine import create_engine
+from stores.postgres.ledger import Ledger
+from stores.topics import recorded_ids
+from tests.support.pipeline import Record, command, end_offsets, produce, read_topic, settings_of, worker
+from tests.support.servers import running
+from tests.support.waiting import eventually_async
+
+PARTITIONS = 4
+TENANT, ENVIRONMENT = "acme", "live"
+NOW = datetime.now(UTC)  # noqa: TID251 - the servers' clocks judge the events
+METERS = [
+    Meter(id="met_calls", key="calls", event_types=("call",), aggregation="count", dimensions=("region",)),
+    Meter(id="met_bytes", key="bytes", event_types=("call",), aggregation="sum", value_property="bytes"),
+    Meter(id="met_users", key="users", event_types=("call",), aggregation="unique_count", value_property="user"),
+]
+LATER_METER = Meter(id="met_jobs", key="jobs", event_types=("job",), aggregation="max", value_property="seconds")
+
+
+class Stack:
+    """What the tests look at."""
+
+    def __init__(self, settings: Settings, topic_id: str, ledger: Ledger, clickhouse: ClickhouseClient) -> None:
+        self.settings = settings
+        self.topic_id = topic_id
+        self.ledger = ledger
+        self.clickhouse = clickhouse
+        self.bootstrap = settings.kafka.bootstrap
+
+    async def rows(self, sql: str) -> list[Any]:
+        return list(await self.clickhouse.rows(sql))
+
+    async def count(self, table: str) -> int:
+        return int((await self.rows(f"SELECT count() FROM {table}"))[0][0])
+
+    async def is_done(self) -> bool:
+        """Whether the ledger has reached the end of the log."""
+        done = await self.ledger.done_vector(self.topic_id)
+        ends = await end_offsets(self.bootstrap, USAGE_RAW, PARTITIONS)
+        return all(done[number] == end - 1 for number, end in ends.items())
+
+
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with running("kafka", "postgres", "clickhouse") as endpoints:
+        found = settings_of(endpoints, tmp_path_factory.mktemp("ingest"))
+        command(found, "migrate")
+        yield found
+
+
+@pytest.fixture
+async def stack(environ: dict[str, str]) -> AsyncIterator[Stack]:
+    settings = load_settings(environ)
+    engine = create_engine(settings.postgres)
+    clickhouse = ClickhouseClient(settings.clickhouse)
+    topic_id = (await recorded_ids(engine))[USAGE_RAW]
+    yield Stack(settings, topic_id, Ledger(engine), clickhouse)
+    await clickhouse.close()
+    await engine.dispose()
+
+
+def event(number: int, event_type: str = "call") -> UsageEvent:
+    return UsageEvent(
+        id=f"e{number}",
+        type=event_type,
+        customer=f"c{number % 7}",  # c5 and c6 are nobody's
+        time=NOW - timedelta(seconds=number * 7),
+        properties={
+            "region": ("eu", "us")[number % 2],
+            "bytes": Decimal(number) / 8,
+            "user": f"u{number % 50}",
+            "seconds": number,
+        },
+    )
+
+
+def identity(one: UsageEvent) -> bytes:
+    return event_identity(TENANT, ENVIRONMENT, one.source, one.id)
+
+
+def home(one: UsageEvent) -> int:
+    return partition_of(identity(one), PARTITIONS)
+
+
+def headers(version: int) -> list[tuple[str, bytes]]:
+    received = int(NOW.timestamp() * 1000)
+    return [
+        ("tenant", TENANT.encode()),
+        ("environment", ENVIRONMENT.encode()),
+        ("received_at_ms", b"%d" % received),
+        ("format", b"1"),
+        ("version", b"%d" % version),
+    ]
+
+
+def array(events: list[UsageEvent]) -> bytes:
+    return b"[" + b",".join(encode_event(one) for one in events) + b"]"
+
+
+def records_of(events: list[UsageEvent], version: int, seed: int) -> list[Record]:
+    """Each event twice, shuffled, in records of 1 to 40 events of one partition."""
+    chance = random.Random(seed)
+    copies = events * 2
+    chance.shuffle(copies)
+    by_home: defaultdict[int, list[UsageEvent]] = defaultdict(list)
+    for one in copies:
+        by_home[home(one)].append(one)
+    records: list[Record] = []
+    for number, own in by_home.items():
+        while own:
+            size = chance.randint(1, 40)
+            records.append((number, array(own[:size]), headers(version)))
+            own[:size] = []
+    chance.shuffle(records)
+    return records
+
+
+def catalog(version: int, meters: list[Meter]) -> bytes:
+    changes = [
+        CatalogChange(
+            kind="meter", tenant=TENANT, environment=ENVIRONMENT, key=meter.id, body=msgspec.to_builtins(meter)
+        )
+        for meter in meters
+    ]
+    if version == 1:
+        changes += [
+            CatalogChange(
+                kind="customer",
+                tenant=TENANT,
+                environment=ENVIRONMENT,
+                key=f"cus_{number}",
+                body={"id": f"cus_{number}", "references": [f"cus_{number}", f"c{number}"]},
+            )
+            for number in range(5)
+        ]
+    return msgspec.json.encode(CatalogVersion(version=version, changes=changes))
+
+
+# One record each: what comes of it, and which codes its events get.
+BARE = {"id": "bare", "type": "call", "customer": "c1", "tenant": TENANT, "environment": ENVIRONMENT}
+BAD: list[tuple[bytes, bool, list[str]]] = [
+    (b"not json", True, ["malformed_json"]),
+    (b'[{"id":"x","type":"call"}]', True, ["field_missing"]),
+    (b'[{"id":"old","type":"call","customer":"c1","time":"2001-01-01T00:00:00Z"}]', True, ["event_too_old"]),
+    (b'{"id":"y","type":"call","customer":"c1"}', False, ["tenant_missing"]),
+    (b"[" + b" " * (1 << 20) + b"]", True, ["record_too_large"]),
+]
+
+
+async def test_every_event_counts_once_through_copies_strays_garbage_and_a_kill(
+    environ: dict[str, str], stack: Stack, tmp_path: Path
+) -> None:
+    calls = [event(number) for number in range(6000)]
+    jobs = [event(number, "job") for number in range(6000, 7500)]
+    strays = [event(number) for number in range(7500, 7600)]
+    first, second = records_of(calls, 1, seed=1), records_of(jobs, 2, seed=2)
+    misplaced: list[Record] = [(0, array(strays), headers(1))]
+    bare = UsageEvent(id="bare", type="call", customer="c1")
+    foreign: list[Record] = [(home(bare), msgspec.json.encode(BARE), [])]
+    bad: list[Record] = [(1, value, headers(1) if trusted else []) for value, trusted, _ in BAD]
+    await produce(stack.bootstrap, CATALOG_CHANGED, [(0, catalog(1, METERS), [])], key=b"1")
+    await produce(stack.bootstrap, USAGE_RAW, [*first, *misplaced, *bad, *foreign])
+
+    with worker(environ, "ingest", tmp_path / "worker.log") as doomed:
+        await eventually_async(lambda: _some(stack), 60)
+        doomed.kill()
+    await produce(stack.bootstrap, USAGE_RAW, second)  # they need a catalog version that has not come yet
+    with worker(environ, "ingest", tmp_path / "worker.log") as successor:
+        await produce(stack.bootstrap, CATALOG_CHANGED, [(0, catalog(2, [LATER_METER]), [])], key=b"2")
+        await eventually_async(stack.is_done, 90)
+        await eventually_async(lambda: _idle(stack), 20)
+        assert successor.stop() == 0
+
+    sent = [*calls, *jobs, *strays, bare]
+    await _check_events(stack, sent)
+    await _check_ledger(stack)
+    await _check_windows(stack, sent)
+    await _check_deltas(stack, sent)
+    await _check_rejected(stack)
+
+
+async def _some(stack: Stack) -> bool:
+    return await stack.count("events") > 0
+
+
+async def _idle(stack: Stack) -> bool:
+    """Every partition has taken the newest version over, and says that it is at the end of the log."""
+    progress = await stack.ledger.progress(stack.topic_id)
+    return all(one.version == 2 and one.idle_as_of is not None for one in progress)
+
+
+async def _check_events(stack: Stack, sent: list[UsageEvent]) -> None:
+    rows = await stack.rows("SELECT identity, customer, customer_id, partition, topic_id FROM events")
+    assert Counter(row[0] for row in rows) == Counter(identity(one) for one in sent)
+    for row in rows:
+        known = row[1] not in {"c5", "c6"}
+        assert row[2] == (f"cus_{row[1][1:]}" if known else "")
+        assert row[3] == partition_of(row[0], PARTITIONS)
+
+
+async def _check_ledger(stack: Stack) -> None:
+    """Read = stored + duplicate + rejected + forwarded, and each of them is rows somewhere."""
+    log = await read_topic(stack.bootstrap, USAGE_RAW, PARTITIONS)
+    garbage = {value for value, _, codes in BAD if codes[0] in {"malformed_json", "record_too_large"}}
+    read = sum(
+        1 if one.value in garbage or one.value[:1] != b"[" else len(msgspec.json.decode(one.value)) for one in log
+    )
+    blocks = [
+        block.intent
+        for number in range(PARTITIONS)
+        for block in await stack.ledger.done_blocks_above(stack.topic_id, number, -1)
+    ]
+    stored, duplicate = sum(block.stored for block in blocks), sum(block.duplicate for block in blocks)
+    rejected, forwarded = sum(block.rejected for block in blocks), sum(block.forwarded for block in blocks)
+    assert read == stored + duplicate + rejected + forwarded
+    assert stored == await stack.count("events")
+    assert duplicate == await stack.count("event_duplicates FINAL") == 7500 + 0
+    assert rejected == await stack.count("events_rejected FINAL") == len(BAD)
+    assert forwarded == sum(home(event(number)) != 0 for number in range(7500, 7600))
+
+
+async def _check_windows(stack: Stack, sent: list[UsageEvent]) -> None:
+    compiled = compile_meters(sorted([*METERS, LATER_METER], key=lambda meter: meter.id))
+    truth: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+    for one in sent:
+        time = one.time or NOW
+        for match in compiled.evaluate(one.type, one.properties)[0]:
+            key = (compiled.meters[match[0]].id, one.customer)
+            truth[key].append((match, int(time.timestamp() * 1000), (0, 0, 0, 0)))
+    states = {key: fold(matches) for key, matches in truth.items()}
+    rows = await stack.rows(
+        "SELECT meter, customer, sum(matches), sum(values), sum(total), max(highest), uniqExactMerge(uniques)"
+        " FROM usage_windows GROUP BY meter, customer"
+    )
+    found = {(row[0], row[1]): tuple(row[2:]) for row in rows}
+    expected = {
+        key: (state.matches, state.values, state.total, state.highest, len(state.unique))
+        for key, state in states.items()
+    }
+    assert found == expected
+
+
+async def _check_deltas(stack: Stack, sent: list[UsageEvent]) -> None:
+    """Contiguous per source partition in every delta partition, and their sum is the usage of known customers."""
+    decoder = msgspec.json.Decoder(BlockDeltas)
+    applied: dict[tuple[int, int], int] = {}
+    totals: defaultdict[tuple[str, str], Any] = defaultdict(lambda: (0, Decimal(0)))
+    for record in await read_topic(stack.bootstrap, USAGE_DELTAS, stack.settings.kafka.balance_partitions):
+        deltas = decoder.decode(record.value)
+        key = (record.partition, deltas.partition)
+        last = applied.get(key, -1)
+        if deltas.is_tick or deltas.last_offset <= last:
+            continue
+        assert deltas.first_offset == last + 1
+        applied[key] = deltas.last_offset
+        for change in deltas.changes:
+            matches, total = totals[change.meter_id, change.customer_id]
+            totals[change.meter_id, change.customer_id] = (matches + change.matches, total + change.total)
+    compiled = compile_meters(sorted([*METERS, LATER_METER], key=lambda meter: meter.id))
+    expected: defaultdict[tuple[str, str], Any] = defaultdict(lambda: (0, Decimal(0)))
+    for one in sent:
+        if one.customer in {"c5", "c6"}:
+            continue
+        for number, value, _, _ in compiled.evaluate(one.type, one.properties)[0]:
+            key_ = (compiled.meters[number].id, f"cus_{one.customer[1:]}")
+            matches, total = expected[key_]
+            expected[key_] = (matches + 1, total + (value or 0))
+    assert dict(totals) == dict(expected)
+
+
+async def _check_rejected(stack: Stack) -> None:
+    decoder = msgspec.json.Decoder(RejectedRecord)
+    records = [decoder.decode(one.value) for one in await read_topic(stack.bootstrap, USAGE_REJECTED, PARTITIONS)]
+    by_position = {one.position: one for one in records}
+    assert sorted(one.code for one in by_position.values()) == sorted(code for _, _, codes in BAD for code in codes)
+    rows = await stack.rows("SELECT code, original FROM events_rejected FINAL ORDER BY code")
+    assert [row[0] for row in rows] == sorted(code for _, _, codes in BAD for code in codes)
+    malformed = next(one for one in by_position.values() if one.code == "malformed_json")
+    assert malformed.original == b"not json"
