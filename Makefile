@@ -1,12 +1,15 @@
 # What there is to do with a checkout. Needs python3 (3.11 or newer), make and the package registries; the rest is fetched.
 .NOTPARALLEL:
-.PHONY: setup demo dev test check bench chromium test-unit test-property test-integration test-e2e test-browser
+.PHONY: setup dashboard demo dev test check bench chromium test-unit test-property test-integration test-e2e test-browser
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
 setup:
 	@python3 setup/bootstrap.py
+
+# Part of the set-up: built when its sources have changed.
+dashboard: setup
 
 # The whole system on this machine, until Ctrl-C.
 dev: setup

@@ -119,7 +119,7 @@ def ensure_environment() -> None:
         say("making .venv")
         run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, VENV], why=".venv cannot be made", env=env)
     say("installing the locked packages")
-    sync: list[str | Path] = [uv, "pip", "sync", "--require-hashes", "--python", PYTHON, LOCK]
+    sync: list[str | Path] = [uv, "pip", "sync", "--require-hashes", "--compile-bytecode", "--python", PYTHON, LOCK]
     run(sync, why="the locked packages cannot be installed", env=env)
     _link_checkout()
     stamp.write_text(value)
