@@ -172,6 +172,22 @@ async def test_a_row_for_a_topic_that_is_not_there_waits_and_is_never_dropped(
     _assert_at_least_once_in_order(await _received(kafka, late, 0), list(range(0, 8, 2)))
 
 
+async def test_a_record_that_is_too_large_holds_back_all_later_ones(
+    engine: AsyncEngine, postgres: PostgresSettings, kafka: KafkaSettings, topic: str
+) -> None:
+    await _enqueue(engine, topic, range(2))
+    async with transaction(engine) as connection:
+        await enqueue(connection, topic, 0, b"2", bytes(5 << 20))
+    await _enqueue(engine, topic, range(3, 6))
+    with capture_logs() as logs:
+        async with _running(postgres, kafka):
+            await eventually_async(lambda: len(logs) > 1, WITHIN_S)
+    assert "MessageSizeTooLargeError" in {entry.get("error") for entry in logs}
+    assert (await backlog(engine)).records == 6
+    assert set(await _received(kafka, topic, 0)) <= {0}
+    assert set(await _received(kafka, topic, 1)) <= {1}
+
+
 def _assert_at_least_once_in_order(sent: list[int], expected: list[int]) -> None:
     """Repeats are allowed; the first copies come in order."""
     assert list(dict.fromkeys(sent)) == expected
