@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from litestar import Controller, Request, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import Struct
 
 from api.auth import Principal, require
@@ -23,7 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 MAX_RECONCILED = timedelta(days=400)
 
-Limit = Annotated[int, Parameter(ge=1, le=500, description="rows a page")]
+Limit = Annotated[int, QueryParameter(ge=1, le=500, description="rows a page")]
 
 
 class EventAnswer(Struct, frozen=True, kw_only=True):
@@ -69,8 +69,8 @@ class EventsController(Controller):
         principal: Principal,
         deps: ApiDeps,
         customer: str | None = None,
-        event_type: Annotated[str | None, Parameter(query="type")] = None,
-        event_id: Annotated[str | None, Parameter(query="id")] = None,
+        event_type: Annotated[str | None, QueryParameter(name="type")] = None,
+        event_id: Annotated[str | None, QueryParameter(name="id")] = None,
         start: From = None,
         end: To = None,
         limit: Limit = 50,
@@ -93,7 +93,7 @@ class EventsController(Controller):
         request: Request[Any, Any, Any],
         principal: Principal,
         deps: ApiDeps,
-        event_id: Annotated[str, Parameter(query="id")],
+        event_id: Annotated[str, QueryParameter(name="id")],
         source: str = "",
     ) -> EventAnswer:
         """Accepted at which position, a duplicate of which, or rejected and why; what counted it; where it is billed."""

@@ -79,7 +79,9 @@ class LedgerWatch:
         """The first poll with another revision than this, or the newest after `within_s`."""
         try:
             async with asyncio.timeout(within_s), self._polled:
-                await self._polled.wait_for(lambda: self._revisions.get(scope, 0) != revision)
+                await self._polled.wait_for(
+                    lambda: self._progress is not None and self._revisions.get(scope, 0) != revision
+                )
                 return self._seen(scope)
         except TimeoutError:
             return await self.seen(scope)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, MediaType, Request, Response, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from api.auth import Principal, require
 from api.deps import ApiDeps
@@ -14,12 +14,12 @@ from stores.clickhouse.usage import UsageStore
 
 CSV = "text/csv"
 
-From = Annotated[str | None, Parameter(query="from", description="start, included; default 30 days before `to`")]
-To = Annotated[str | None, Parameter(query="to", description="end, excluded; default now")]
+From = Annotated[str | None, QueryParameter(name="from", description="start, included; default 30 days before `to`")]
+To = Annotated[str | None, QueryParameter(name="to", description="end, excluded; default now")]
 Window = Annotated[
-    str | None, Parameter(description="minute, hour, day, week, month, PT<n>M or PT<n>H; default the whole range")
+    str | None, QueryParameter(description="minute, hour, day, week, month, PT<n>M or PT<n>H; default the whole range")
 ]
-GroupBy = Annotated[list[str] | None, Parameter(query="group_by", description="dimensions; repeated or by comma")]
+GroupBy = Annotated[list[str] | None, QueryParameter(name="group_by", description="dimensions; repeated or by comma")]
 
 
 def parameters(

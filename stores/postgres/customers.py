@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, insert, select, update
+from sqlalchemy import Row, Text, and_, cast, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,8 +18,9 @@ from stores.postgres.rows import in_scope, page, refuse_taken
 from stores.postgres.tables import customer_references, customers
 
 _ALIASES = (
-    select(func.coalesce(func.array_agg(customer_references.c.reference), "{}"))
+    select(func.coalesce(func.array_agg(customer_references.c.reference), cast("{}", ARRAY(Text))))
     .where(customer_references.c.customer_id == customers.c.id, customer_references.c.kind == "alias")
+    .correlate(customers)
     .scalar_subquery()
     .label("aliases")
 )
