@@ -1,5 +1,6 @@
 """`make check`: every rule about the code that a machine can decide. Prints what is wrong, and one line a rule."""
 
+import os
 import subprocess
 import sys
 import time
@@ -44,7 +45,9 @@ def tools() -> dict[str, list[str]]:
 
 def run_tool(rule: str, command: list[str]) -> Outcome:
     began = time.monotonic()
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    # The scripts of npm look for node on the PATH: it shall be ours.
+    env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True, text=True)
     return Outcome(rule, done.returncode == 0, done.stdout + done.stderr, time.monotonic() - began)
 
 
