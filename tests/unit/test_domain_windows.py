@@ -1,0 +1,62 @@
+"""Windows tile their range, whatever the zone does."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from domain.errors import Invalid
+from domain.windows import cut_windows
+
+START = datetime(2026, 10, 24, 12, 34, 56, 789_000, tzinfo=UTC)
+END = datetime(2026, 10, 27, 1, 2, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("window", [None, "minute", "hour", "day", "week", "month", "PT15M", "PT7M", "PT24H"])
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu", "America/New_York"])
+def test_windows_tile_the_range(window: str | None, zone: str) -> None:
+    windows = cut_windows(START, END, window, zone)
+    assert windows[0].start == START
+    assert windows[-1].end == END
+    assert all(one.end == following.start for one, following in pairwise(windows))
+    assert all(one.start < one.end for one in windows)
+
+
+def test_days_begin_at_local_midnight_also_where_they_have_25_hours() -> None:
+    windows = cut_windows(START, END, "day", "Europe/Berlin")
+    starts = [one.start.astimezone(ZoneInfo("Europe/Berlin")) for one in windows[1:]]
+    assert [(at.hour, at.minute) for at in starts] == [(0, 0)] * len(starts)
+    assert [one.end - one.start for one in windows[1:2]] == [timedelta(hours=25)]
+
+
+def test_weeks_begin_on_monday_and_months_on_the_first() -> None:
+    weeks = cut_windows(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC), "week", "UTC")
+    assert [one.start.day for one in weeks] == [1, 2, 9, 16, 23, 30]
+    months = cut_windows(datetime(2026, 1, 31, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC), "month", "UTC")
+    assert [(one.start.month, one.start.day) for one in months] == [(1, 31), (2, 1), (3, 1), (4, 1), (5, 1)]
+
+
+def test_minutes_that_do_not_divide_a_day_begin_anew_at_midnight() -> None:
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    windows = cut_windows(day, day + timedelta(days=2), "PT7H", "UTC")
+    assert [one.start.hour for one in windows] == [0, 7, 14, 21, 0, 7, 14, 21]
+
+
+@pytest.mark.parametrize(
+    ("window", "zone", "start", "code"),
+    [
+        ("fortnight", "UTC", START, "window_unknown"),
+        ("PT0M", "UTC", START, "window_unknown"),
+        ("PT1441M", "UTC", START, "window_unknown"),
+        ("PT1S", "UTC", START, "window_unknown"),
+        ("day", "Nowhere", START, "unknown_timezone"),
+        ("day", "UTC", END, "range_empty"),
+        ("minute", "UTC", datetime(2026, 1, 1, tzinfo=UTC), "too_many_windows"),
+        ("day", "UTC", datetime(1900, 1, 1, tzinfo=UTC), "too_many_windows"),
+    ],
+)
+def test_what_is_no_window_is_refused(window: str, zone: str, start: datetime, code: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        cut_windows(start, END, window, zone)
+    assert refused.value.code == code
