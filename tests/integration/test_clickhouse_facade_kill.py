@@ -1,6 +1,7 @@
 """Deduplication, and SIGKILL in the middle of inserts: what was acknowledged stays, what was not is all or nothing."""
 
 import contextlib
+import functools
 import itertools
 import random
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from tests.support.clickhouse_process import ClickHouseProcess, clickhouse_process
 from tests.support.waiting import eventually
@@ -56,6 +57,7 @@ def connect(process: ClickHouseProcess) -> Client:
     return clickhouse_connect.get_client(host="127.0.0.1", port=process.port, autogenerate_session_id=False)
 
 
+@functools.cache
 def block(number: int, rows: int) -> pa.Table:
     """The same rows for the same number, whenever it is asked for."""
     offsets = np.arange(rows, dtype=np.uint64) + number * 10_000_000
@@ -65,8 +67,10 @@ def block(number: int, rows: int) -> pa.Table:
             "offset": pa.array(offsets),
             "customer": pa.array(np.char.add("c", (offsets % 50).astype(str))),
             "minute": pa.array((offsets % 3 * 31_536_000 + 1_700_000_000).astype(np.uint32)),
-            "meters": pa.array([["count", "sum"]] * rows),
-            "value": pa.array([Decimal(number % 7 + 1)] * rows, pa.decimal128(38, 12)),
+            "meters": pa.ListArray.from_arrays(
+                pa.array(np.arange(rows + 1, dtype=np.int32) * 2), pa.array(np.tile(np.array(["count", "sum"]), rows))
+            ),
+            "value": pa.repeat(pa.scalar(Decimal(number % 7 + 1), pa.decimal128(38, 12)), rows),
             "day": pa.array(np.full(rows, 19_700 + number % 2, dtype=np.uint16)),
         }
     )
@@ -113,6 +117,22 @@ def test_a_block_is_one_part_and_its_token_makes_a_retry_a_no_op_also_after_a_re
     for number, rows in blocks.items():
         insert(client, number, rows)
     assert stored(client) == truth(blocks)
+    client.close()
+
+
+def test_an_insert_that_takes_too_long_is_refused_whole_and_its_token_is_not_used_up(
+    process: ClickHouseProcess,
+) -> None:
+    client = connect(process)
+    for statement in SCHEMA:
+        client.command(statement)
+    late = BLOCK_SETTINGS | {"insert_deduplication_token": "t/1", "max_execution_time": 0.01}
+    with pytest.raises(DatabaseError) as refused:
+        client.insert_arrow("facts", block(1, 400_000), settings=late)
+    assert refused.value.code == 159
+    assert stored(client)[0] == (0, 0)
+    insert(client, 1, 400_000)
+    assert stored(client) == truth({1: 400_000})
     client.close()
 
 
