@@ -6,7 +6,6 @@ Runs in the worker's evaluation thread, so that the event loop goes on fetching 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import cast
 
 import msgspec
 import pyarrow as pa
@@ -15,7 +14,7 @@ from domain.blocks import EVALUATOR, Candidate, Outcomes, decode_block, judge_bl
 from domain.catalog import Catalog
 from domain.records import LogRecord
 from schemas.ledger import Intent
-from stores.clickhouse.blocks import BlockConstants, BlockTooLarge, EventColumns, encode_block
+from stores.clickhouse.blocks import BlockConstants, BlockTooLarge, encode_block
 from stores.rocks.filter import DuplicateFilter
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,7 +82,7 @@ class BlockEvaluator:
             evaluator=EVALUATOR,
             first_logged_at_ms=outcomes.first_logged_at_ms,
         )
-        batch = encode_block(cast("EventColumns", outcomes.stored), constants)
+        batch = encode_block(outcomes.stored, constants)
         return PreparedBlock(outcomes=outcomes, intent=self._intent(outcomes), batch=batch, token=constants.token)
 
     def _intent(self, outcomes: Outcomes) -> Intent:

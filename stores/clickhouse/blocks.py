@@ -1,18 +1,18 @@
 """A block as columns, and its one atomic insert (protocol 1, 2, 6, 27).
 
-The worker appends events to `EventColumns`, encodes them against the table's schema before the intent, and inserts the
+The worker collects events in `StoredColumns`, encodes them against the table's schema before the intent, and inserts the
 batch with what the ledger decided (cut, deadline, token). Doing the same again is a no-op in `events` and completes
 `usage_windows`, as long as the token is remembered.
 """
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
+from schemas.blocks import StoredColumns
 from stores.clickhouse.client import ClickhouseClient, ClickhouseError
 from stores.clickhouse.tokens import MAX_BLOCK_BYTES, MAX_BLOCK_MATCHES
 
@@ -73,48 +73,6 @@ class BlockTooLarge(ValueError):  # noqa: N818
     """More than one insert may hold as one block for the server (protocol 2): split the range before the intent."""
 
 
-class EventColumns:
-    """The events of one block, column by column, in the order of their positions. Appended to in the hot loop.
-
-    Instants are milliseconds of the epoch. `properties` is the JSON text (bytes or str). Matches and issues are flat
-    lists over all events; call `end_event()` once per event after appending its own.
-    """
-
-    def __init__(self) -> None:
-        self.tenant: list[str] = []
-        self.environment: list[str] = []
-        self.source: list[str] = []
-        self.id: list[str] = []
-        self.type: list[str] = []
-        self.customer: list[str] = []
-        self.customer_id: list[str] = []  # resolved at the block's version; "" is unknown
-        self.time_ms: list[int] = []
-        self.received_at_ms: list[int] = []
-        self.logged_at_ms: list[int] = []
-        self.properties: list[bytes | str] = []
-        self.identity: list[bytes] = []
-        self.offset: list[int] = []
-        self.index: list[int] = []
-        self.match_ends: list[int] = [0]
-        self.match_meter: list[str] = []
-        self.match_generation: list[int] = []
-        self.match_value: list[Decimal | None] = []
-        self.match_unique_key: list[str] = []  # "": none
-        self.match_dimensions: list[tuple[str, ...]] = []
-        self.issue_ends: list[int] = [0]
-        self.issue_meter: list[str] = []
-        self.issue_generation: list[int] = []
-        self.issue_code: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self.match_ends) - 1
-
-    def end_event(self) -> None:
-        """Everything appended to matches and issues since the last call belongs to the event just appended."""
-        self.match_ends.append(len(self.match_meter))
-        self.issue_ends.append(len(self.issue_meter))
-
-
 class BlockConstants(msgspec.Struct, frozen=True, kw_only=True):
     """What all rows of a block share. `first_logged_at_ms` is the log-append time of its first record (protocol 6)."""
 
@@ -132,7 +90,7 @@ class BlockConstants(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.topic_id}/{self.partition}/{self.first_offset}-{self.last_offset}"
 
 
-def encode_block(columns: EventColumns, constants: BlockConstants) -> pa.RecordBatch:
+def encode_block(columns: StoredColumns, constants: BlockConstants) -> pa.RecordBatch:
     """The block as one record batch of `BLOCK_SCHEMA`. A function of its arguments alone: encode before the intent.
 
     Raises pyarrow.ArrowInvalid for a value that its column cannot hold (protocol 27: then no intent is written), and
@@ -160,7 +118,7 @@ def encode_block(columns: EventColumns, constants: BlockConstants) -> pa.RecordB
     return batch
 
 
-def _event_arrays(columns: EventColumns) -> dict[str, pa.Array]:
+def _event_arrays(columns: StoredColumns) -> dict[str, pa.Array]:
     arrays = {
         name: pa.array(getattr(columns, name), kind)
         for name, kind, _ in _COLUMNS
@@ -192,7 +150,7 @@ def _repeat(value: Any, kind: pa.DataType, count: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, kind), count)
 
 
-def event_years(columns: EventColumns) -> int:
+def event_years(columns: StoredColumns) -> int:
     """How many years (UTC) the block's event times touch; above MAX_BLOCK_YEARS it must be split (protocol 2)."""
     return len({(_EPOCH + ms * _MILLISECOND).year for ms in {ms // 86_400_000 * 86_400_000 for ms in columns.time_ms}})
 

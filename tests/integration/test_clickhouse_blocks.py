@@ -11,7 +11,8 @@ import pytest
 from domain.errors import Unavailable
 from runtime.clock import SystemClock
 from runtime.settings import ClickhouseSettings, KafkaSettings, Secret, Settings
-from stores.clickhouse.blocks import DeadlinePassed, EventColumns, event_years, insert_block, schema_differences
+from schemas.blocks import StoredColumns
+from stores.clickhouse.blocks import DeadlinePassed, event_years, insert_block, schema_differences
 from stores.clickhouse.client import ClickhouseClient, ClickhouseError
 from stores.clickhouse.migrations import DIRECTORY, MigrationError, Migrations
 from stores.clickhouse.tokens import TokenWindowTooSmallError, check_token_windows, read_token_windows, token_windows
@@ -90,9 +91,8 @@ async def test_a_batch_fits_the_table_and_an_unfit_value_is_found_before_the_ins
 async def test_a_block_knows_how_many_years_it_touches() -> None:
     _, constants = encoded(block())
     assert constants.token == "topic-1/0/0-0"
-    columns = EventColumns()
-    for year in (2024, 2025, 2025, 2026):
-        columns.time_ms.append(int(datetime(year, 12, 31, 23, 59, tzinfo=UTC).timestamp() * 1000))
+    ends = [datetime(year, 12, 31, 23, 59, tzinfo=UTC) for year in (2024, 2025, 2025, 2026)]
+    columns = StoredColumns(time_ms=[int(end.timestamp() * 1000) for end in ends])
     assert event_years(columns) == 3
 
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 from domain.aggregates import fold
 from domain.identity import event_identity
 from domain.meters import Match, compile_meters
+from schemas.blocks import StoredColumns
 from schemas.meters import AggregateState, Aggregation, Meter
-from stores.clickhouse.blocks import BlockConstants, EventColumns, encode_block, insert_block
+from stores.clickhouse.blocks import BlockConstants, encode_block, insert_block
 from stores.clickhouse.client import ClickhouseClient
 
 AGGREGATIONS: tuple[Aggregation, ...] = ("count", "sum", "min", "max", "avg", "latest", "unique_count")
@@ -105,7 +106,7 @@ def folded(
 
 def encoded(events: Sequence[TestEvent]) -> tuple[pa.RecordBatch, BlockConstants]:
     """Events of one partition and cut, as one block."""
-    columns = EventColumns()
+    columns = StoredColumns(match_ends=[0], issue_ends=[0])
     for event in events:
         columns.tenant.append(TENANT)
         columns.environment.append(ENVIRONMENT)
@@ -127,7 +128,8 @@ def encoded(events: Sequence[TestEvent]) -> tuple[pa.RecordBatch, BlockConstants
             columns.match_value.append(value)
             columns.match_unique_key.append(key)
             columns.match_dimensions.append(dimensions)
-        columns.end_event()
+        columns.match_ends.append(len(columns.match_meter))
+        columns.issue_ends.append(0)
     constants = BlockConstants(
         topic_id=TOPIC,
         partition=events[0].partition,
