@@ -29,7 +29,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     detail: str
     errors: Sequence[FieldError] = ()
-    id: str | None = None
+    id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProblemAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +110,11 @@ _CODE_OF_STATUS = {
 
 
 def problem(
-    status: int, code: str, detail: str, errors: Sequence[FieldError] = (), problem_id: str | None = None
+    status: int,
+    code: str,
+    detail: str,
+    errors: Sequence[FieldError] = (),
+    problem_id: str | msgspec.UnsetType = msgspec.UNSET,
 ) -> Problem:
     return Problem(
         title=http.HTTPStatus(status).phrase, status=status, code=code, detail=detail, errors=errors, id=problem_id

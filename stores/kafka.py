@@ -1,8 +1,7 @@
 """Kafka for the processes that are no Faust workers: a producer that says when the log has a record, and whole topics."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -65,9 +64,10 @@ class Producer:
         if self._opening is not None:
             self._opening.cancel()
         client, self._client = self._client, None
-        for task in [*self._retired, *([asyncio.ensure_future(self._close(client))] if client else [])]:
-            with contextlib.suppress(KafkaError, asyncio.CancelledError):
-                await task
+        if client is not None:
+            await self._close(client)
+        if self._retired:
+            await asyncio.wait(self._retired)
 
     async def send(
         self, topic: str, partition: int, *, value: bytes, key: bytes | None = None, headers: Headers = ()
@@ -158,8 +158,7 @@ class Producer:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 await client.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            with contextlib.suppress(KafkaError, OSError):
-                await client.stop()
+            await _ended(client.stop(), self._settings.request_timeout_s)
             raise Unavailable(SERVICE, f"{self._settings.bootstrap} does not answer: {error!r}") from error
         self._client = client
         return client
@@ -173,10 +172,7 @@ class Producer:
         task.add_done_callback(self._retired.discard)
 
     async def _close(self, client: AIOKafkaProducer) -> None:
-        try:
-            async with asyncio.timeout(self._settings.request_timeout_s):
-                await client.stop()
-        except (KafkaError, TimeoutError):
+        if not await _ended(client.stop(), self._settings.request_timeout_s):
             _log.warning("closed a producer with records that were not acknowledged")
 
 
@@ -234,8 +230,7 @@ class TopicView:
             except (KafkaError, OSError) as error:
                 _log.warning("cannot read a topic, trying again", topic=self._topic, error=repr(error))
             finally:
-                with contextlib.suppress(KafkaError, OSError):
-                    await consumer.stop()
+                await _ended(consumer.stop(), self._settings.request_timeout_s)
             await asyncio.sleep(_RETRY_S)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
@@ -259,6 +254,21 @@ class TopicView:
         """A consumer that follows nothing yet has no metadata of the topic: ask for it."""
         await consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001 - as the producer's partitions_for does
         return set(consumer.partitions_for_topic(self._topic) or ())
+
+
+async def _ended(stop: Coroutine[Any, Any, None], within_s: float) -> bool:
+    """Runs a client's own stop; whether it ended well and in time.
+
+    In a task of its own: the clients may raise CancelledError from their tasks when the broker is away, which here would
+    look as if we were cancelled.
+    """
+    task = asyncio.ensure_future(stop)
+    await asyncio.wait([task], timeout=within_s)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=within_s)
+        return False
+    return not task.cancelled() and task.exception() is None
 
 
 def _record(record: Any) -> Record:
