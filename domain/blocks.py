@@ -5,31 +5,34 @@ which of them are first copies and what they match. Both are functions of their 
 evaluates the range again gets the same rows, the same hash and the same deltas (protocol 7, 12).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from hashlib import blake2b
-from struct import Struct as Packing
 
 import msgspec
 
+from domain.block_decoding import Candidate, DecodedBlock, decode_block, pack_position, unpack_position
 from domain.block_deltas import ChangeSet
-from domain.catalog import UNKNOWN_CUSTOMER, Catalog
-from domain.errors import Invalid
-from domain.events import check_time, encode_event, encode_properties, event_time_ms, parse_events, split_events
-from domain.identity import event_identity, partition_of
+from domain.catalog import Catalog
+from domain.events import encode_properties, event_time_ms
 from domain.meters import EVALUATOR
-from domain.records import MAX_RECORD_BYTES, MS_PER_DAY, MS_PER_HOUR, LogRecord, headers_of
+from domain.records import MS_PER_DAY, MS_PER_HOUR
 from schemas.blocks import DuplicateEvent, ForwardedRecord, RefusedEvent, StoredColumns
-from schemas.catalog import TenantLimits
 from schemas.deltas import UsageChange
-from schemas.events import UsageEvent
 from schemas.ledger import TenantCount
 
-__all__ = ["EVALUATOR", "Candidate", "DecodedBlock", "Outcomes", "decode_block", "judge_block", "window_days"]
-
-RECORD_TOO_LARGE = "record_too_large"
-TENANT_MISSING = "tenant_missing"
-UNKNOWN_CUSTOMER_CODE = "unknown_customer"
+__all__ = [
+    "EVALUATOR",
+    "Candidate",
+    "DecodedBlock",
+    "Outcomes",
+    "decode_block",
+    "judge_block",
+    "pack_position",
+    "unpack_position",
+    "window_days",
+]
 
 # protocol 2: one block touches at most so many partitions (years) of usage_windows.
 MAX_EVENT_YEARS = 3
@@ -38,39 +41,6 @@ MAX_MATCHES = 1_000_000
 _HOUR_S = 3_600
 _DAY_S = 86_400
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-# Bytes that compare as the positions do.
-_POSITION = Packing(">QI")
-# The limits of a tenant that is not known yet: the real ones are asked once the event has named it.
-_ANY_TIME = TenantLimits(max_event_age_s=1 << 40, max_event_ahead_s=1 << 40)
-
-
-class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """A sound event of this partition that is stored unless an earlier copy is known."""
-
-    record: LogRecord
-    index: int
-    event: UsageEvent
-    tenant: str
-    environment: str
-    identity: bytes
-    position: bytes
-
-    @property
-    def log_day(self) -> int:
-        return self.record.logged_at_ms // MS_PER_DAY
-
-
-class DecodedBlock(msgspec.Struct, frozen=True, kw_only=True):
-    """The records of a block, read and checked at one catalog version, before the filter was asked."""
-
-    partition: int
-    records: Sequence[LogRecord]
-    catalog: Catalog
-    candidates: list[Candidate]
-    rejected: list[RefusedEvent]
-    forwarded: list[ForwardedRecord]
-    forwarded_of: dict[tuple[str, str, int], int]
-    longest_reject_streak: int
 
 
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,151 +77,6 @@ def window_days(catalog: Catalog) -> int:
     return -(-(catalog.widest_event_age_s + _HOUR_S) // _DAY_S)
 
 
-def pack_position(offset: int, index: int) -> bytes:
-    return _POSITION.pack(offset, index)
-
-
-def unpack_position(position: bytes) -> tuple[int, int]:
-    offset, index = _POSITION.unpack(position)
-    return offset, index
-
-
-def decode_block(records: Sequence[LogRecord], partition: int, partitions: int, catalog: Catalog) -> DecodedBlock:
-    """Read `records` (contiguous, of one partition), check each event, set aside what belongs elsewhere."""
-    decoding = _Decoding(partition, partitions, catalog)
-    for record in records:
-        decoding.read(record)
-    return DecodedBlock(
-        partition=partition,
-        records=records,
-        catalog=catalog,
-        candidates=decoding.candidates,
-        rejected=decoding.rejected,
-        forwarded=decoding.forwarded,
-        forwarded_of=decoding.forwarded_of,
-        longest_reject_streak=decoding.longest_streak,
-    )
-
-
-class _Decoding:
-    def __init__(self, partition: int, partitions: int, catalog: Catalog) -> None:
-        self._partition = partition
-        self._partitions = partitions
-        self._catalog = catalog
-        self.candidates: list[Candidate] = []
-        self.rejected: list[RefusedEvent] = []
-        self.forwarded: list[ForwardedRecord] = []
-        self.forwarded_of: dict[tuple[str, str, int], int] = {}
-        self.longest_streak = 0
-        self._streak = 0
-
-    def read(self, record: LogRecord) -> None:
-        if len(record.value) > MAX_RECORD_BYTES:
-            self._reject(record, 0, Invalid(RECORD_TOO_LARGE, "a record is at most 1 MiB long"), record.value)
-            return
-        foreign = record.foreign
-        limits = _ANY_TIME if foreign else self._catalog.limits(record.tenant, record.environment)
-        try:
-            verdicts = parse_events(record.value, record.received_at_ms, limits, foreign=foreign)
-        except Invalid as invalid:
-            self._reject(record, 0, invalid, record.value)
-            return
-        misplaced: dict[tuple[str, str, int], list[UsageEvent]] = {}
-        tenant, environment = record.tenant, record.environment
-        partition, partitions = self._partition, self._partitions
-        for index, verdict in enumerate(verdicts):
-            if isinstance(verdict, Invalid):
-                self._reject(record, index, verdict)
-                continue
-            if foreign:
-                tenant, environment = verdict.tenant, verdict.environment
-                if not self._belongs(record, index, verdict):
-                    continue
-            identity = event_identity(tenant, environment, verdict.source, verdict.id)
-            target = partition_of(identity, partitions)
-            if target != partition:
-                misplaced.setdefault((tenant, environment, target), []).append(verdict)
-                continue
-            if not self._known_customer(record, index, verdict, tenant, environment):
-                continue
-            self._streak = 0
-            self.candidates.append(
-                Candidate(record, index, verdict, tenant, environment, identity, _POSITION.pack(record.offset, index))
-            )
-        if misplaced:
-            self._forward(record, misplaced)
-
-    def _belongs(self, record: LogRecord, index: int, event: UsageEvent) -> bool:
-        """A bare event names its tenant and environment, and is judged by that tenant's limits."""
-        if not event.tenant or not event.environment:
-            self._reject(
-                record, index, Invalid(TENANT_MISSING, "a record without headers names tenant and environment")
-            )
-            return False
-        try:
-            check_time(
-                event_time_ms(event, record.received_at_ms),
-                record.received_at_ms,
-                self._catalog.limits(event.tenant, event.environment),
-            )
-        except Invalid as invalid:
-            self._reject(record, index, invalid, event=event)
-            return False
-        return True
-
-    def _known_customer(self, record: LogRecord, index: int, event: UsageEvent, tenant: str, environment: str) -> bool:
-        if not self._catalog.limits(tenant, environment).reject_unknown_customer:
-            return True
-        if self._catalog.resolve(tenant, environment, event.customer) != UNKNOWN_CUSTOMER:
-            return True
-        refusal = Invalid(UNKNOWN_CUSTOMER_CODE, "no customer has this id, external id or alias")
-        self._reject(record, index, refusal, event=event)
-        return False
-
-    def _forward(self, record: LogRecord, misplaced: dict[tuple[str, str, int], list[UsageEvent]]) -> None:
-        # protocol 5: all copies of an event meet in one partition, whoever wrote them where.
-        hour = record.received_at_ms // MS_PER_HOUR
-        for (tenant, environment, target), events in misplaced.items():
-            plain = [msgspec.structs.replace(event, tenant="", environment="") for event in events]
-            self.forwarded.append(
-                ForwardedRecord(
-                    partition=target,
-                    value=b"[" + b",".join(encode_event(event) for event in plain) + b"]",
-                    headers=headers_of(record, tenant, environment),
-                    events=len(events),
-                )
-            )
-            key = (tenant, environment, hour)
-            self.forwarded_of[key] = self.forwarded_of.get(key, 0) + len(events)
-
-    def _reject(
-        self,
-        record: LogRecord,
-        index: int,
-        invalid: Invalid,
-        original: bytes | None = None,
-        *,
-        event: UsageEvent | None = None,
-    ) -> None:
-        self._streak += 1
-        self.longest_streak = max(self.longest_streak, self._streak)
-        self.rejected.append(
-            RefusedEvent(
-                tenant=record.tenant or (event.tenant if event else ""),
-                environment=record.environment or (event.environment if event else ""),
-                source=event.source if event else "",
-                id=event.id if event else "",
-                code=invalid.code,
-                message=invalid.message,
-                received_at_ms=record.received_at_ms,
-                logged_at_ms=record.logged_at_ms,
-                offset=record.offset,
-                index=index,
-                original=bytes(split_events(record.value)[index]) if original is None else original,
-            )
-        )
-
-
 def judge_block(decoded: DecodedBlock, known: Sequence[bytes | None]) -> Outcomes:
     """Decide each candidate and evaluate the first copies.
 
@@ -259,154 +84,167 @@ def judge_block(decoded: DecodedBlock, known: Sequence[bytes | None]) -> Outcome
     protocol 13: a duplicate is what is known at an *earlier* position; what is known here or later is accepted, and
     the smaller position kept. Copies within the block are resolved among themselves first.
     """
-    judging = _Judging(decoded)
+    firsts: list[Candidate] = []
+    duplicates: list[DuplicateEvent] = []
     seen: dict[bytes, Candidate] = {}
     days = window_days(decoded.catalog)
     for candidate, first in zip(decoded.candidates, known, strict=True):
         if first is not None and first < candidate.position:
-            judging.duplicate(candidate, first)
+            duplicates.append(_duplicate(candidate, first))
             continue
-        earlier = seen.get(candidate.identity)
-        if earlier is not None and candidate.log_day - earlier.log_day <= days:
-            judging.duplicate(candidate, earlier.position)
-            continue
-        seen[candidate.identity] = candidate
-        judging.store(candidate)
-    return judging.outcomes()
+        earlier = seen.setdefault(candidate.identity, candidate)
+        if earlier is not candidate:
+            if candidate.log_day - earlier.log_day <= days:
+                duplicates.append(_duplicate(candidate, earlier.position))
+                continue
+            seen[candidate.identity] = candidate
+        firsts.append(candidate)
+    rows = _columns(firsts, decoded.catalog)
+    changes = _match(rows, firsts, decoded)
+    return _outcomes(decoded, firsts, rows, duplicates, changes)
 
 
-class _Judging:
-    def __init__(self, decoded: DecodedBlock) -> None:
-        self._decoded = decoded
-        self._catalog = decoded.catalog
-        self._stored = _empty_columns()
-        self._duplicates: list[DuplicateEvent] = []
-        self._accepted: list[tuple[bytes, bytes, int]] = []
-        self._changes = ChangeSet(decoded.partition)
-        self._counts: dict[tuple[str, str, int], list[int]] = {}
-        self._customers: dict[tuple[str, str, str], str] = {}
+def _duplicate(candidate: Candidate, first: bytes) -> DuplicateEvent:
+    record, event = candidate.record, candidate.event
+    first_offset, first_index = unpack_position(first)
+    return DuplicateEvent(
+        tenant=candidate.tenant,
+        environment=candidate.environment,
+        source=event.source,
+        id=event.id,
+        identity=candidate.identity,
+        received_at_ms=record.received_at_ms,
+        logged_at_ms=record.logged_at_ms,
+        offset=record.offset,
+        index=candidate.index,
+        first_offset=first_offset,
+        first_index=first_index,
+    )
 
-    def duplicate(self, candidate: Candidate, first: bytes) -> None:
-        record, event = candidate.record, candidate.event
-        first_offset, first_index = _POSITION.unpack(first)
-        self._count(candidate.tenant, candidate.environment, record.received_at_ms)[1] += 1
-        self._duplicates.append(
-            DuplicateEvent(
-                tenant=candidate.tenant,
-                environment=candidate.environment,
-                source=event.source,
-                id=event.id,
-                identity=candidate.identity,
-                received_at_ms=record.received_at_ms,
-                logged_at_ms=record.logged_at_ms,
-                offset=record.offset,
-                index=candidate.index,
-                first_offset=first_offset,
-                first_index=first_index,
-            )
-        )
 
-    def store(self, candidate: Candidate) -> None:
-        rows, record, event = self._stored, candidate.record, candidate.event
-        tenant, environment = candidate.tenant, candidate.environment
-        owner = (tenant, environment, event.customer)
-        customer_id = self._customers.get(owner)
-        if customer_id is None:
-            customer_id = self._customers[owner] = self._catalog.resolve(*owner)
-        compiled = self._catalog.compiled(tenant, environment)
-        time_ms = event_time_ms(event, record.received_at_ms)
-        self._accepted.append((candidate.identity, candidate.position, candidate.log_day))
-        self._count(tenant, environment, record.received_at_ms)[0] += 1
-        rows.tenant.append(tenant)
-        rows.environment.append(environment)
-        rows.source.append(event.source)
-        rows.id.append(event.id)
-        rows.type.append(event.type)
-        rows.customer.append(event.customer)
-        rows.customer_id.append(customer_id)
-        rows.time_ms.append(time_ms)
-        rows.received_at_ms.append(record.received_at_ms)
-        rows.logged_at_ms.append(record.logged_at_ms)
-        rows.properties.append(encode_properties(event.properties))
-        rows.identity.append(candidate.identity)
-        rows.offset.append(record.offset)
-        rows.index.append(candidate.index)
+def _columns(firsts: Sequence[Candidate], catalog: Catalog) -> StoredColumns:
+    """All columns but the matches: a list at a time, which costs a third of filling them row by row."""
+    events = [one.event for one in firsts]
+    records = [one.record for one in firsts]
+    tenants = [one.tenant for one in firsts]
+    environments = [one.environment for one in firsts]
+    customers = [event.customer for event in events]
+    owners = list(zip(tenants, environments, customers, strict=True))
+    resolved = {owner: catalog.resolve(*owner) for owner in set(owners)}
+    received = [record.received_at_ms for record in records]
+    return StoredColumns(
+        tenant=tenants,
+        environment=environments,
+        source=[event.source for event in events],
+        id=[event.id for event in events],
+        type=[event.type for event in events],
+        customer=customers,
+        customer_id=[resolved[owner] for owner in owners],
+        time_ms=[event_time_ms(event, at) for event, at in zip(events, received, strict=True)],
+        received_at_ms=received,
+        logged_at_ms=[record.logged_at_ms for record in records],
+        properties=[encode_properties(event.properties) for event in events],
+        identity=[one.identity for one in firsts],
+        offset=[record.offset for record in records],
+        index=[one.index for one in firsts],
+        match_ends=[0],
+        match_meter=[],
+        match_generation=[],
+        match_value=[],
+        match_unique_key=[],
+        match_dimensions=[],
+        issue_ends=[0],
+        issue_meter=[],
+        issue_generation=[],
+        issue_code=[],
+    )
+
+
+def _match(rows: StoredColumns, firsts: Sequence[Candidate], decoded: DecodedBlock) -> ChangeSet:
+    """Fill in what each event matched, and sum up the changes of known customers."""
+    changes = ChangeSet(decoded.partition)
+    scope: tuple[str, str] | None = None
+    compiled = decoded.catalog.compiled("", "")
+    matches_end = issues_end = 0
+    for one, customer_id, time_ms in zip(firsts, rows.customer_id, rows.time_ms, strict=True):
+        event = one.event
+        if scope != (one.tenant, one.environment):
+            scope = (one.tenant, one.environment)
+            compiled = decoded.catalog.compiled(*scope)
         matches, issues = compiled.evaluate(event.type, event.properties)
-        meters = compiled.meters
         for number, value, unique_key, dimensions in matches:
-            meter = meters[number]
+            meter = compiled.meters[number]
             rows.match_meter.append(meter.id)
             rows.match_generation.append(meter.generation)
             rows.match_value.append(value)
             rows.match_unique_key.append(unique_key)
             rows.match_dimensions.append(dimensions)
             if customer_id:
-                self._changes.add(
-                    (tenant, environment, customer_id, meter.id, meter.generation, time_ms // 1000),
-                    value,
-                    time_ms,
-                    record.logged_at_ms,
-                    record.offset,
-                    candidate.index,
-                )
+                key = (*scope, customer_id, meter.id, meter.generation, time_ms // 1000)
+                changes.add(key, value, time_ms, one.record.logged_at_ms, one.record.offset, one.index)
         for number, code in issues:
-            rows.issue_meter.append(meters[number].id)
-            rows.issue_generation.append(meters[number].generation)
+            rows.issue_meter.append(compiled.meters[number].id)
+            rows.issue_generation.append(compiled.meters[number].generation)
             rows.issue_code.append(code)
-        rows.match_ends.append(len(rows.match_meter))
-        rows.issue_ends.append(len(rows.issue_meter))
+        matches_end += len(matches)
+        issues_end += len(issues)
+        rows.match_ends.append(matches_end)
+        rows.issue_ends.append(issues_end)
+    return changes
 
-    def outcomes(self) -> Outcomes:
-        decoded, rows = self._decoded, self._stored
-        for refused in decoded.rejected:
-            self._count(refused.tenant, refused.environment, refused.received_at_ms)[2] += 1
-        for (tenant, environment, hour), events in decoded.forwarded_of.items():
-            self._count(tenant, environment, hour * MS_PER_HOUR)[3] += events
-        first, last = decoded.records[0], decoded.records[-1]
-        days = {time_ms // MS_PER_DAY for time_ms in rows.time_ms}
-        return Outcomes(
-            version=self._catalog.version,
-            first_offset=first.offset,
-            last_offset=last.offset,
-            first_logged_at_ms=first.logged_at_ms,
-            last_logged_at_ms=last.logged_at_ms,
-            max_event_ms=max(rows.time_ms, default=None),
-            stored=rows,
-            duplicates=self._duplicates,
-            rejected=decoded.rejected,
-            forwarded=decoded.forwarded,
-            counts=[
-                TenantCount(
-                    tenant=tenant,
-                    environment=environment,
-                    hour=hour,
-                    stored=counts[0],
-                    duplicate=counts[1],
-                    rejected=counts[2],
-                    forwarded=counts[3],
-                )
-                for (tenant, environment, hour), counts in sorted(self._counts.items())
-            ],
-            accepted=self._accepted,
-            changes=self._changes.changes(),
-            row_hash=_row_hash(rows),
-            event_years=len({date.fromordinal(_EPOCH_ORDINAL + day).year for day in days}),
-            longest_reject_streak=decoded.longest_reject_streak,
+
+def _outcomes(
+    decoded: DecodedBlock,
+    firsts: Sequence[Candidate],
+    rows: StoredColumns,
+    duplicates: list[DuplicateEvent],
+    changes: ChangeSet,
+) -> Outcomes:
+    first, last = decoded.records[0], decoded.records[-1]
+    days = {time_ms // MS_PER_DAY for time_ms in rows.time_ms}
+    return Outcomes(
+        version=decoded.catalog.version,
+        first_offset=first.offset,
+        last_offset=last.offset,
+        first_logged_at_ms=first.logged_at_ms,
+        last_logged_at_ms=last.logged_at_ms,
+        max_event_ms=max(rows.time_ms, default=None),
+        stored=rows,
+        duplicates=duplicates,
+        rejected=decoded.rejected,
+        forwarded=decoded.forwarded,
+        counts=_counts(decoded, rows, duplicates),
+        accepted=[(one.identity, one.position, one.record.logged_at_ms // MS_PER_DAY) for one in firsts],
+        changes=changes.changes(),
+        row_hash=_row_hash(rows),
+        event_years=len({date.fromordinal(_EPOCH_ORDINAL + day).year for day in days}),
+        longest_reject_streak=decoded.longest_reject_streak,
+    )
+
+
+def _counts(decoded: DecodedBlock, rows: StoredColumns, duplicates: Sequence[DuplicateEvent]) -> list[TenantCount]:
+    """Read = stored + duplicate + rejected + forwarded, per tenant, environment and receipt hour."""
+    stored = Counter(
+        (tenant, environment, received // MS_PER_HOUR)
+        for tenant, environment, received in zip(rows.tenant, rows.environment, rows.received_at_ms, strict=True)
+    )
+    duplicate, rejected = (
+        Counter((one.tenant, one.environment, one.received_at_ms // MS_PER_HOUR) for one in ones)
+        for ones in (duplicates, decoded.rejected)
+    )
+    forwarded = decoded.forwarded_of
+    return [
+        TenantCount(
+            tenant=key[0],
+            environment=key[1],
+            hour=key[2],
+            stored=stored[key],
+            duplicate=duplicate[key],
+            rejected=rejected[key],
+            forwarded=forwarded.get(key, 0),
         )
-
-    def _count(self, tenant: str, environment: str, received_at_ms: int) -> list[int]:
-        key = (tenant, environment, received_at_ms // MS_PER_HOUR)
-        counts = self._counts.get(key)
-        if counts is None:
-            counts = self._counts[key] = [0, 0, 0, 0]
-        return counts
-
-
-def _empty_columns() -> StoredColumns:
-    columns = StoredColumns(**{name: [] for name in StoredColumns.__struct_fields__})
-    columns.match_ends.append(0)
-    columns.issue_ends.append(0)
-    return columns
+        for key in sorted({*stored, *duplicate, *rejected, *forwarded})
+    ]
 
 
 def _row_hash(rows: StoredColumns) -> bytes:

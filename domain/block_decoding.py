@@ -1,0 +1,205 @@
+"""The first half of a block: its records read, each event checked, what belongs elsewhere set aside."""
+
+from collections.abc import Callable, Sequence
+from struct import Struct as Packing
+
+import msgspec
+
+from domain.catalog import UNKNOWN_CUSTOMER, Catalog
+from domain.errors import Invalid
+from domain.events import check_time, encode_event, event_time_ms, parse_events, split_events
+from domain.identity import identities_in, partition_of
+from domain.records import MAX_RECORD_BYTES, MS_PER_DAY, MS_PER_HOUR, LogRecord, headers_of
+from schemas.blocks import ForwardedRecord, RefusedEvent
+from schemas.catalog import TenantLimits
+from schemas.events import UsageEvent
+
+RECORD_TOO_LARGE = "record_too_large"
+TENANT_MISSING = "tenant_missing"
+UNKNOWN_CUSTOMER_CODE = "unknown_customer"
+
+# Bytes that compare as the positions do.
+_POSITION = Packing(">QI")
+# The limits of a tenant that is not known yet: the real ones are asked once the event has named it.
+_ANY_TIME = TenantLimits(max_event_age_s=1 << 40, max_event_ahead_s=1 << 40)
+
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """A sound event of this partition that is stored unless an earlier copy is known."""
+
+    record: LogRecord
+    index: int
+    event: UsageEvent
+    tenant: str
+    environment: str
+    identity: bytes
+    position: bytes
+
+    @property
+    def log_day(self) -> int:
+        return self.record.logged_at_ms // MS_PER_DAY
+
+
+class DecodedBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """The records of a block, read and checked at one catalog version, before the filter was asked."""
+
+    partition: int
+    records: Sequence[LogRecord]
+    catalog: Catalog
+    candidates: list[Candidate]
+    rejected: list[RefusedEvent]
+    forwarded: list[ForwardedRecord]
+    forwarded_of: dict[tuple[str, str, int], int]
+    longest_reject_streak: int
+
+
+def pack_position(offset: int, index: int) -> bytes:
+    return _POSITION.pack(offset, index)
+
+
+def unpack_position(position: bytes) -> tuple[int, int]:
+    offset, index = _POSITION.unpack(position)
+    return offset, index
+
+
+def decode_block(records: Sequence[LogRecord], partition: int, partitions: int, catalog: Catalog) -> DecodedBlock:
+    """Read `records` (contiguous, of one partition), check each event, set aside what belongs elsewhere."""
+    decoding = _Decoding(partition, partitions, catalog)
+    for record in records:
+        decoding.read(record)
+    return DecodedBlock(
+        partition=partition,
+        records=records,
+        catalog=catalog,
+        candidates=decoding.candidates,
+        rejected=decoding.rejected,
+        forwarded=decoding.forwarded,
+        forwarded_of=decoding.forwarded_of,
+        longest_reject_streak=decoding.longest_streak,
+    )
+
+
+class _Decoding:
+    def __init__(self, partition: int, partitions: int, catalog: Catalog) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._catalog = catalog
+        self.candidates: list[Candidate] = []
+        self.rejected: list[RefusedEvent] = []
+        self.forwarded: list[ForwardedRecord] = []
+        self.forwarded_of: dict[tuple[str, str, int], int] = {}
+        self.longest_streak = 0
+        self._streak = 0
+        self._identity_of: dict[tuple[str, str], Callable[[str, str], bytes]] = {}
+
+    def read(self, record: LogRecord) -> None:
+        if len(record.value) > MAX_RECORD_BYTES:
+            self._reject(record, 0, Invalid(RECORD_TOO_LARGE, "a record is at most 1 MiB long"), record.value)
+            return
+        foreign = record.foreign
+        limits = _ANY_TIME if foreign else self._catalog.limits(record.tenant, record.environment)
+        try:
+            verdicts = parse_events(record.value, record.received_at_ms, limits, foreign=foreign)
+        except Invalid as invalid:
+            self._reject(record, 0, invalid, record.value)
+            return
+        misplaced: dict[tuple[str, str, int], list[UsageEvent]] = {}
+        tenant, environment = record.tenant, record.environment
+        partition, partitions = self._partition, self._partitions
+        for index, verdict in enumerate(verdicts):
+            if isinstance(verdict, Invalid):
+                self._reject(record, index, verdict)
+                continue
+            if foreign:
+                tenant, environment = verdict.tenant, verdict.environment
+                if not self._belongs(record, index, verdict):
+                    continue
+            identity = self._identities(tenant, environment)(verdict.source, verdict.id)
+            target = partition_of(identity, partitions)
+            if target != partition:
+                misplaced.setdefault((tenant, environment, target), []).append(verdict)
+                continue
+            if not self._known_customer(record, index, verdict, tenant, environment):
+                continue
+            self._streak = 0
+            self.candidates.append(
+                Candidate(record, index, verdict, tenant, environment, identity, _POSITION.pack(record.offset, index))
+            )
+        if misplaced:
+            self._forward(record, misplaced)
+
+    def _identities(self, tenant: str, environment: str) -> Callable[[str, str], bytes]:
+        found = self._identity_of.get((tenant, environment))
+        if found is None:
+            found = self._identity_of[tenant, environment] = identities_in(tenant, environment)
+        return found
+
+    def _belongs(self, record: LogRecord, index: int, event: UsageEvent) -> bool:
+        """A bare event names its tenant and environment, and is judged by that tenant's limits."""
+        if not event.tenant or not event.environment:
+            self._reject(
+                record, index, Invalid(TENANT_MISSING, "a record without headers names tenant and environment")
+            )
+            return False
+        try:
+            check_time(
+                event_time_ms(event, record.received_at_ms),
+                record.received_at_ms,
+                self._catalog.limits(event.tenant, event.environment),
+            )
+        except Invalid as invalid:
+            self._reject(record, index, invalid, event=event)
+            return False
+        return True
+
+    def _known_customer(self, record: LogRecord, index: int, event: UsageEvent, tenant: str, environment: str) -> bool:
+        if not self._catalog.limits(tenant, environment).reject_unknown_customer:
+            return True
+        if self._catalog.resolve(tenant, environment, event.customer) != UNKNOWN_CUSTOMER:
+            return True
+        refusal = Invalid(UNKNOWN_CUSTOMER_CODE, "no customer has this id, external id or alias")
+        self._reject(record, index, refusal, event=event)
+        return False
+
+    def _forward(self, record: LogRecord, misplaced: dict[tuple[str, str, int], list[UsageEvent]]) -> None:
+        # protocol 5: all copies of an event meet in one partition, whoever wrote them where.
+        hour = record.received_at_ms // MS_PER_HOUR
+        for (tenant, environment, target), events in misplaced.items():
+            plain = [msgspec.structs.replace(event, tenant="", environment="") for event in events]
+            self.forwarded.append(
+                ForwardedRecord(
+                    partition=target,
+                    value=b"[" + b",".join(encode_event(event) for event in plain) + b"]",
+                    headers=headers_of(record, tenant, environment),
+                    events=len(events),
+                )
+            )
+            key = (tenant, environment, hour)
+            self.forwarded_of[key] = self.forwarded_of.get(key, 0) + len(events)
+
+    def _reject(
+        self,
+        record: LogRecord,
+        index: int,
+        invalid: Invalid,
+        original: bytes | None = None,
+        *,
+        event: UsageEvent | None = None,
+    ) -> None:
+        self._streak += 1
+        self.longest_streak = max(self.longest_streak, self._streak)
+        self.rejected.append(
+            RefusedEvent(
+                tenant=record.tenant or (event.tenant if event else ""),
+                environment=record.environment or (event.environment if event else ""),
+                source=event.source if event else "",
+                id=event.id if event else "",
+                code=invalid.code,
+                message=invalid.message,
+                received_at_ms=record.received_at_ms,
+                logged_at_ms=record.logged_at_ms,
+                offset=record.offset,
+                index=index,
+                original=bytes(split_events(record.value)[index]) if original is None else original,
+            )
+        )
