@@ -14,7 +14,7 @@ from api.deps import ApiDeps
 from api.errors import exception_handler
 from api.events_read import EventsController, ReconciliationController
 from api.ingest import EVENTS_PATH, IngestHandler
-from api.openapi import openapi_config
+from api.openapi import openapi_config, openapi_json
 from api.operations import OperationsController, dashboard_route
 from api.plain_asgi import send_bytes
 from api.stats import StatsController
@@ -81,7 +81,7 @@ class Api(Litestar):
 def create_app(deps: ApiDeps) -> Api:
     """The application around objects that are already open; whoever opened them closes them."""
     app = Api(
-        route_handlers=[*CONTROLLERS, dashboard_route()],
+        route_handlers=[*CONTROLLERS, openapi_json, dashboard_route()],
         dependencies={"deps": Provide(provide_deps), "principal": Provide(provide_principal)},
         exception_handlers={Exception: exception_handler},
         openapi_config=openapi_config(),
