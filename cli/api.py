@@ -28,6 +28,7 @@ from runtime.settings import Settings, load_settings
 from schemas.topics import USAGE_RAW
 from stores.clickhouse.client import ClickhouseClient
 from stores.kafka import Producer
+from stores.log_ends import LogEnds
 from stores.postgres.engine import autocommit, create_engine
 from stores.postgres.keys import ApiKeys
 from stores.relay import Relay
@@ -97,6 +98,8 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
         opened.push_async_callback(engine.dispose)
         clickhouse = ClickhouseClient(settings.clickhouse)
         opened.push_async_callback(clickhouse.close)
+        ends = LogEnds(settings.kafka, USAGE_RAW, settings.kafka.raw_partitions)
+        opened.push_async_callback(ends.close)
         producer = Producer(settings.kafka)
         opened.push_async_callback(producer.stop)
         limits = LimitsView(settings.kafka)
@@ -118,6 +121,7 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
             stopping=stopping,
             readiness=readiness(settings, engine, producer, limits, clickhouse),
             clickhouse=clickhouse,
+            end_offsets=ends.read,
         )
 
 
