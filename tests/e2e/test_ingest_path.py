@@ -1,9 +1,8 @@
 """usage.raw through a real worker into `events`, windows, ledger and deltas: exact, whatever was sent and killed."""
 
-import random
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,55 +11,47 @@ import msgspec
 import pytest
 
 from domain.aggregates import fold
-from domain.events import encode_event
-from domain.identity import event_identity, partition_of
+from domain.catalog import CatalogLog
+from domain.identity import partition_of
 from domain.meters import compile_meters
-from runtime.settings import Settings, load_settings
-from schemas.catalog import CatalogChange, CatalogVersion
-from schemas.deltas import BlockDeltas
+from runtime.settings import load_settings
 from schemas.events import RejectedRecord, UsageEvent
 from schemas.meters import Meter
-from schemas.topics import CATALOG_CHANGED, USAGE_DELTAS, USAGE_RAW, USAGE_REJECTED
+from schemas.topics import CATALOG_CHANGED, USAGE_RAW, USAGE_REJECTED
+from stores.clickhouse.blocks import insert_block
 from stores.clickhouse.client import ClickhouseClient
 from stores.postgres.engine import create_engine
 from stores.postgres.ledger import Ledger
+from stores.rocks.filter import DuplicateFilter, FilterMemory
 from stores.topics import recorded_ids
-from tests.support.pipeline import Record, command, end_offsets, produce, read_topic, settings_of, worker
+from streams.ingest_block import BlockEvaluator
+from streams.log_reader import LogReader
+from tests.support.ingest import (
+    ENVIRONMENT,
+    NOW,
+    PARTITIONS,
+    TENANT,
+    Stack,
+    array,
+    catalog,
+    catalog_version,
+    deltas_of,
+    event,
+    headers,
+    home,
+    identity,
+    records_of,
+)
+from tests.support.pipeline import Record, command, produce, read_topic, settings_of, worker
 from tests.support.servers import running
 from tests.support.waiting import eventually_async
 
-PARTITIONS = 4
-TENANT, ENVIRONMENT = "acme", "live"
-NOW = datetime.now(UTC)  # noqa: TID251 - the servers' clocks judge the events
 METERS = [
     Meter(id="met_calls", key="calls", event_types=("call",), aggregation="count", dimensions=("region",)),
     Meter(id="met_bytes", key="bytes", event_types=("call",), aggregation="sum", value_property="bytes"),
     Meter(id="met_users", key="users", event_types=("call",), aggregation="unique_count", value_property="user"),
 ]
 LATER_METER = Meter(id="met_jobs", key="jobs", event_types=("job",), aggregation="max", value_property="seconds")
-
-
-class Stack:
-    """What the tests look at."""
-
-    def __init__(self, settings: Settings, topic_id: str, ledger: Ledger, clickhouse: ClickhouseClient) -> None:
-        self.settings = settings
-        self.topic_id = topic_id
-        self.ledger = ledger
-        self.clickhouse = clickhouse
-        self.bootstrap = settings.kafka.bootstrap
-
-    async def rows(self, sql: str) -> list[Any]:
-        return list(await self.clickhouse.rows(sql))
-
-    async def count(self, table: str) -> int:
-        return int((await self.rows(f"SELECT count() FROM {table}"))[0][0])
-
-    async def is_done(self) -> bool:
-        """Whether the ledger has reached the end of the log."""
-        done = await self.ledger.done_vector(self.topic_id)
-        ends = await end_offsets(self.bootstrap, USAGE_RAW, PARTITIONS)
-        return all(done[number] == end - 1 for number, end in ends.items())
 
 
 @pytest.fixture(scope="module")
@@ -80,83 +71,6 @@ async def stack(environ: dict[str, str]) -> AsyncIterator[Stack]:
     yield Stack(settings, topic_id, Ledger(engine), clickhouse)
     await clickhouse.close()
     await engine.dispose()
-
-
-def event(number: int, event_type: str = "call") -> UsageEvent:
-    return UsageEvent(
-        id=f"e{number}",
-        type=event_type,
-        customer=f"c{number % 7}",  # c5 and c6 are nobody's
-        time=NOW - timedelta(seconds=number * 7),
-        properties={
-            "region": ("eu", "us")[number % 2],
-            "bytes": Decimal(number) / 8,
-            "user": f"u{number % 50}",
-            "seconds": number,
-        },
-    )
-
-
-def identity(one: UsageEvent) -> bytes:
-    return event_identity(TENANT, ENVIRONMENT, one.source, one.id)
-
-
-def home(one: UsageEvent) -> int:
-    return partition_of(identity(one), PARTITIONS)
-
-
-def headers(version: int) -> list[tuple[str, bytes]]:
-    received = int(NOW.timestamp() * 1000)
-    return [
-        ("tenant", TENANT.encode()),
-        ("environment", ENVIRONMENT.encode()),
-        ("received_at_ms", b"%d" % received),
-        ("format", b"1"),
-        ("version", b"%d" % version),
-    ]
-
-
-def array(events: list[UsageEvent]) -> bytes:
-    return b"[" + b",".join(encode_event(one) for one in events) + b"]"
-
-
-def records_of(events: list[UsageEvent], version: int, seed: int) -> list[Record]:
-    """Each event twice, shuffled, in records of 1 to 40 events of one partition."""
-    chance = random.Random(seed)
-    copies = events * 2
-    chance.shuffle(copies)
-    by_home: defaultdict[int, list[UsageEvent]] = defaultdict(list)
-    for one in copies:
-        by_home[home(one)].append(one)
-    records: list[Record] = []
-    for number, own in by_home.items():
-        while own:
-            size = chance.randint(1, 40)
-            records.append((number, array(own[:size]), headers(version)))
-            own[:size] = []
-    chance.shuffle(records)
-    return records
-
-
-def catalog(version: int, meters: list[Meter]) -> bytes:
-    changes = [
-        CatalogChange(
-            kind="meter", tenant=TENANT, environment=ENVIRONMENT, key=meter.id, body=msgspec.to_builtins(meter)
-        )
-        for meter in meters
-    ]
-    if version == 1:
-        changes += [
-            CatalogChange(
-                kind="customer",
-                tenant=TENANT,
-                environment=ENVIRONMENT,
-                key=f"cus_{number}",
-                body={"id": f"cus_{number}", "references": [f"cus_{number}", f"c{number}"]},
-            )
-            for number in range(5)
-        ]
-    return msgspec.json.encode(CatalogVersion(version=version, changes=changes))
 
 
 # One record each: what comes of it, and which codes its events get.
@@ -264,18 +178,9 @@ async def _check_windows(stack: Stack, sent: list[UsageEvent]) -> None:
 
 
 async def _check_deltas(stack: Stack, sent: list[UsageEvent]) -> None:
-    """Contiguous per source partition in every delta partition, and their sum is the usage of known customers."""
-    decoder = msgspec.json.Decoder(BlockDeltas)
-    applied: dict[tuple[int, int], int] = {}
+    """Their sum is the usage of known customers."""
     totals: defaultdict[tuple[str, str], Any] = defaultdict(lambda: (0, Decimal(0)))
-    for record in await read_topic(stack.bootstrap, USAGE_DELTAS, stack.settings.kafka.balance_partitions):
-        deltas = decoder.decode(record.value)
-        key = (record.partition, deltas.partition)
-        last = applied.get(key, -1)
-        if deltas.is_tick or deltas.last_offset <= last:
-            continue
-        assert deltas.first_offset == last + 1
-        applied[key] = deltas.last_offset
+    for deltas in await deltas_of(stack):
         for change in deltas.changes:
             matches, total = totals[change.meter_id, change.customer_id]
             totals[change.meter_id, change.customer_id] = (matches + change.matches, total + change.total)
@@ -300,3 +205,82 @@ async def _check_rejected(stack: Stack) -> None:
     assert [row[0] for row in rows] == sorted(code for _, _, codes in BAD for code in codes)
     malformed = next(one for one in by_position.values() if one.code == "malformed_json")
     assert malformed.original == b"not json"
+
+
+async def test_a_worker_that_lost_its_disk_still_knows_every_copy(
+    environ: dict[str, str], stack: Stack, tmp_path: Path
+) -> None:
+    """The filter is rebuilt from `events`, by ledger row (protocol 11)."""
+    stored, duplicates = await stack.count("events"), await stack.count("event_duplicates FINAL")
+    shutil.rmtree(environ["METERSTREAM_WORKER_DATA_DIR"])
+    copies = records_of([event(number) for number in range(6000)], 1, seed=3)
+    await produce(stack.bootstrap, USAGE_RAW, copies)
+    with worker(environ, "ingest", tmp_path / "worker.log") as running_:
+        await eventually_async(stack.is_done, 60)
+        assert running_.stop() == 0
+    assert await stack.count("events") == stored
+    assert await stack.count("event_duplicates FINAL") == duplicates + 12_000
+
+
+async def test_a_successor_finishes_what_was_begun_wherever_it_was_left(
+    environ: dict[str, str], stack: Stack, tmp_path: Path
+) -> None:
+    """One block a partition: after the intent, after the insert, after done; each counts once, its deltas too."""
+    fresh = [event(number) for number in range(20_000, 20_400)]
+    before = await stack.rows("SELECT sum(matches) FROM usage_windows WHERE meter = 'met_calls'")
+    await produce(
+        stack.bootstrap,
+        USAGE_RAW,
+        [(number, array([one for one in fresh if home(one) == number]), headers(2)) for number in range(PARTITIONS)],
+    )
+    for number, steps in enumerate(("intent", "insert", "done")):
+        await _begin(stack, number, steps, tmp_path / f"filter-{number}")
+    with worker(environ, "ingest", tmp_path / "worker.log") as running_:
+        await eventually_async(stack.is_done, 60)
+        assert running_.stop() == 0
+    rows = await stack.rows("SELECT count(), uniq(identity) FROM events WHERE toUInt64OrZero(substring(id, 2)) >= 20000")
+    assert tuple(rows[0]) == (400, 400)
+    after = await stack.rows("SELECT sum(matches) FROM usage_windows WHERE meter = 'met_calls'")
+    assert after[0][0] - before[0][0] == 400
+    newest = {deltas.partition: deltas for deltas in await deltas_of(stack) if any(deltas.changes)}
+    known = sum(one.customer not in {"c5", "c6"} for one in fresh)
+    changes = [one for deltas in await deltas_of(stack) for one in deltas.changes if one.meter_id == "met_calls"]
+    seconds = {int((one.time or NOW).timestamp()) for one in fresh}
+    assert sum(one.matches for one in changes if one.second in seconds) == known
+    assert set(newest) == set(range(PARTITIONS))
+
+
+async def _begin(stack: Stack, number: int, steps: str, directory: Path) -> None:
+    """What a worker that died had done of the next block of a partition, by the same parts."""
+    log = CatalogLog()
+    log.append(catalog_version(1, METERS))
+    log.append(catalog_version(2, [LATER_METER]))
+    state = await stack.ledger.take_over(stack.topic_id, number, await _generation(stack))
+    reader = LogReader(stack.settings.kafka, USAGE_RAW)
+    records = await reader.read(number, state.last_offset + 1, state.last_offset + 1000)
+    evaluator = BlockEvaluator(
+        topic_id=stack.topic_id,
+        partition=number,
+        partitions=PARTITIONS,
+        shards=1,
+        duplicates=DuplicateFilter(directory, FilterMemory(), stack.topic_id),
+    )
+    prepared = evaluator.prepare(records, log.at(2))
+    assert prepared is not None
+    opened = await stack.ledger.write_intent(state.epoch, prepared.intent, 30)
+    if steps == "intent":
+        return
+    await insert_block(
+        stack.clickhouse,
+        prepared.batch,
+        token=prepared.token,
+        cut=opened.cut,
+        insert_before=opened.insert_before,
+        deadline_s=30,
+    )
+    if steps == "done":
+        await stack.ledger.finish(state.epoch, opened)
+
+
+async def _generation(stack: Stack) -> int:
+    return max(one.generation for one in await stack.ledger.progress(stack.topic_id))

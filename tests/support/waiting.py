@@ -3,8 +3,8 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -27,7 +27,13 @@ def eventually(check: Callable[[], T], within_s: float, *, every_s: float = 0.05
         time.sleep(every_s)
 
 
-async def eventually_async(check: Callable[[], Awaitable[T] | T], within_s: float, *, every_s: float = 0.05) -> T:
+@overload
+async def eventually_async(
+    check: Callable[[], Coroutine[Any, Any, T]], within_s: float, *, every_s: float = 0.05
+) -> T: ...
+@overload
+async def eventually_async(check: Callable[[], T], within_s: float, *, every_s: float = 0.05) -> T: ...
+async def eventually_async(check: Callable[[], Any], within_s: float, *, every_s: float = 0.05) -> Any:
     """As `eventually`, for a check that may be a coroutine, without blocking the event loop."""
     deadline = time.monotonic() + within_s
     while True:

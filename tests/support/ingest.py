@@ -1,0 +1,147 @@
+"""What the tests of the ingest path share: the stores they look at, and the events, records and catalogs they send."""
+
+import random
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from domain.events import encode_event
+from domain.identity import event_identity, partition_of
+from runtime.settings import Settings
+from schemas.catalog import CatalogChange, CatalogVersion
+from schemas.deltas import BlockDeltas
+from schemas.events import UsageEvent
+from schemas.meters import Meter
+from schemas.topics import USAGE_DELTAS, USAGE_RAW
+from stores.clickhouse.client import ClickhouseClient
+from stores.postgres.ledger import Ledger
+from tests.support.pipeline import Record, end_offsets, read_topic
+
+PARTITIONS = 4
+TENANT, ENVIRONMENT = "acme", "live"
+NOW = datetime.now(UTC)  # noqa: TID251 - the servers' clocks judge the events
+
+
+class Stack:
+    """What the tests look at."""
+
+    def __init__(self, settings: Settings, topic_id: str, ledger: Ledger, clickhouse: ClickhouseClient) -> None:
+        self.settings = settings
+        self.topic_id = topic_id
+        self.ledger = ledger
+        self.clickhouse = clickhouse
+        self.bootstrap = settings.kafka.bootstrap
+
+    async def rows(self, sql: str) -> list[Any]:
+        return list(await self.clickhouse.rows(sql))
+
+    async def count(self, table: str) -> int:
+        return int((await self.rows(f"SELECT count() FROM {table}"))[0][0])
+
+    async def is_done(self) -> bool:
+        """Whether the ledger has reached the end of the log."""
+        done = await self.ledger.done_vector(self.topic_id)
+        ends = await end_offsets(self.bootstrap, USAGE_RAW, PARTITIONS)
+        return all(done[number] == end - 1 for number, end in ends.items())
+
+
+def event(number: int, event_type: str = "call") -> UsageEvent:
+    return UsageEvent(
+        id=f"e{number}",
+        type=event_type,
+        customer=f"c{number % 7}",  # c5 and c6 are nobody's
+        time=NOW - timedelta(seconds=number * 7),
+        properties={
+            "region": ("eu", "us")[number % 2],
+            "bytes": Decimal(number) / 8,
+            "user": f"u{number % 50}",
+            "seconds": number,
+        },
+    )
+
+
+def identity(one: UsageEvent) -> bytes:
+    return event_identity(TENANT, ENVIRONMENT, one.source, one.id)
+
+
+def home(one: UsageEvent) -> int:
+    return partition_of(identity(one), PARTITIONS)
+
+
+def headers(version: int) -> list[tuple[str, bytes]]:
+    received = int(NOW.timestamp() * 1000)
+    return [
+        ("tenant", TENANT.encode()),
+        ("environment", ENVIRONMENT.encode()),
+        ("received_at_ms", b"%d" % received),
+        ("format", b"1"),
+        ("version", b"%d" % version),
+    ]
+
+
+def array(events: list[UsageEvent]) -> bytes:
+    return b"[" + b",".join(encode_event(one) for one in events) + b"]"
+
+
+def records_of(events: list[UsageEvent], version: int, seed: int) -> list[Record]:
+    """Each event twice, shuffled, in records of 1 to 40 events of one partition."""
+    chance = random.Random(seed)
+    copies = events * 2
+    chance.shuffle(copies)
+    by_home: defaultdict[int, list[UsageEvent]] = defaultdict(list)
+    for one in copies:
+        by_home[home(one)].append(one)
+    records: list[Record] = []
+    for number, own in by_home.items():
+        while own:
+            size = chance.randint(1, 40)
+            records.append((number, array(own[:size]), headers(version)))
+            own[:size] = []
+    chance.shuffle(records)
+    return records
+
+
+def catalog(version: int, meters: list[Meter]) -> bytes:
+    return msgspec.json.encode(catalog_version(version, meters))
+
+
+def catalog_version(version: int, meters: list[Meter]) -> CatalogVersion:
+    changes = [
+        CatalogChange(
+            kind="meter", tenant=TENANT, environment=ENVIRONMENT, key=meter.id, body=msgspec.to_builtins(meter)
+        )
+        for meter in meters
+    ]
+    if version == 1:
+        changes += [
+            CatalogChange(
+                kind="customer",
+                tenant=TENANT,
+                environment=ENVIRONMENT,
+                key=f"cus_{number}",
+                body={"id": f"cus_{number}", "references": [f"cus_{number}", f"c{number}"]},
+            )
+            for number in range(5)
+        ]
+    return CatalogVersion(version=version, changes=changes)
+
+
+async def deltas_of(stack: Stack) -> list[BlockDeltas]:
+    """Every delta record of a block once, after a check that each delta partition has them all, in order (protocol 22)."""
+    decoder = msgspec.json.Decoder(BlockDeltas)
+    applied: dict[tuple[int, int], int] = {}
+    found: list[BlockDeltas] = []
+    for record in await read_topic(stack.bootstrap, USAGE_DELTAS, stack.settings.kafka.balance_partitions):
+        deltas = decoder.decode(record.value)
+        key = (record.partition, deltas.partition)
+        last = applied.get(key, -1)
+        if deltas.is_tick or deltas.last_offset <= last:
+            continue
+        assert deltas.first_offset == last + 1
+        applied[key] = deltas.last_offset
+        found.append(deltas)
+    assert {applied[key] for key in applied if key[1] == 0} == {(await stack.ledger.done_vector(stack.topic_id))[0]}
+    return found
