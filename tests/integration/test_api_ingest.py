@@ -5,7 +5,7 @@ import contextlib
 import gzip
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -61,7 +61,8 @@ class Log:
                 answer = await admin.create_topics(topics)
                 return all(code == 0 for _, code, *_ in answer.topic_errors)
 
-            await eventually_async(created, within_s=20)
+            check: Callable[[], Awaitable[bool]] = created
+            await eventually_async(check, within_s=20)
         finally:
             await admin.close()
 
@@ -296,7 +297,8 @@ async def test_keys_are_asked_for_and_a_revoked_one_stops_working(system: System
     async def refused() -> bool:
         return (await system.post([event(2)], **own)).status_code == 401
 
-    await eventually_async(refused, within_s=5)
+    check: Callable[[], Awaitable[bool]] = refused
+    await eventually_async(check, within_s=5)
 
 
 async def test_every_format_and_encoding_is_taken(system: System) -> None:
