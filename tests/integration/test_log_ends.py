@@ -29,7 +29,8 @@ async def test_ends_follow_what_is_written(kafka_bootstrap: str) -> None:
     for _ in range(3):
         await producer.send(TOPIC, 1, value=b"[]")
 
-    await eventually_async(lambda: _are(ends, {0: 0, 1: 3}), within_s=5)
+    found: bool = await eventually_async(lambda: _are(ends, {0: 0, 1: 3}), within_s=5)
+    assert found
     await producer.stop()
     await ends.close()
 
