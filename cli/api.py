@@ -27,7 +27,7 @@ from runtime.logs import configure_logging
 from runtime.settings import Settings, load_settings
 from schemas.topics import USAGE_RAW
 from stores.clickhouse.client import ClickhouseClient
-from stores.kafka import Producer, TopicEnds
+from stores.kafka import Producer
 from stores.log_ends import LogEnds
 from stores.postgres.engine import autocommit, create_engine
 from stores.postgres.keys import ApiKeys
@@ -105,8 +105,6 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
         limits = LimitsView(settings.kafka)
         opened.push_async_callback(limits.stop)
         await limits.start()
-        ends = TopicEnds(settings.kafka, USAGE_RAW)
-        opened.push_async_callback(ends.stop)
         await opened.enter_async_context(_in_background(Relay(settings.postgres, settings.kafka)))
         try:
             await producer.start()

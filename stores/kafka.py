@@ -256,51 +256,6 @@ class TopicView:
         return set(consumer.partitions_for_topic(self._topic) or ())
 
 
-class TopicEnds:
-    """The offsets of the next records of one topic, asked on a connection that is kept."""
-
-    def __init__(self, settings: KafkaSettings, topic: str) -> None:
-        self._settings = settings
-        self._topic = topic
-        self._consumer: AIOKafkaConsumer | None = None
-        self._lock = asyncio.Lock()
-
-    async def offsets(self) -> dict[int, int]:
-        """Partition -> offset of the next record. Raises Unavailable."""
-        async with self._lock:
-            try:
-                async with asyncio.timeout(self._settings.request_timeout_s):
-                    return await self._ask()
-            except (KafkaError, OSError, TimeoutError) as error:
-                await self._close()
-                raise Unavailable(SERVICE, f"{self._topic}: {error!r}") from error
-
-    async def stop(self) -> None:
-        async with self._lock:
-            await self._close()
-
-    async def _ask(self) -> dict[int, int]:
-        if self._consumer is None:
-            self._consumer = AIOKafkaConsumer(
-                self._topic,
-                bootstrap_servers=self._settings.bootstrap,
-                enable_auto_commit=False,
-                request_timeout_ms=int(self._settings.request_timeout_s * _MS),
-            )
-            await self._consumer.start()
-            self._consumer.pause(*self._consumer.assignment())  # ends are asked for, records are not fetched
-        partitions = [
-            TopicPartition(self._topic, number) for number in self._consumer.partitions_for_topic(self._topic) or ()
-        ]
-        ends = await self._consumer.end_offsets(partitions)
-        return {one.partition: end for one, end in ends.items()}
-
-    async def _close(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await _ended(consumer.stop(), self._settings.request_timeout_s)
-
-
 async def _ended(stop: Coroutine[Any, Any, None], within_s: float) -> bool:
     """Runs a client's own stop; whether it ended well and in time.
 
