@@ -77,12 +77,12 @@ async def serve(settings: Settings) -> None:
 
 
 async def _finish(server: Server, serving: "asyncio.Task[None]", application: Api, settings: Settings) -> None:
-    """What is being worked on is answered, then the listener closes. A serving that ended by itself raises its error."""
+    """Nothing new is taken in, what is being worked on is answered. A serving that ended by itself raises its error."""
     if not serving.done():
         _log.info("api_stopping", active=application.active)
+        server.stop()  # type: ignore[no-untyped-call]
         if not await application.drained(settings.kafka.request_timeout_s + _GRACE_S):
             _log.warning("api_gave_up_requests", active=application.active)
-        server.stop()  # type: ignore[no-untyped-call]
     await serving
 
 
