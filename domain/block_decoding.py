@@ -51,6 +51,7 @@ class DecodedBlock(msgspec.Struct, frozen=True, kw_only=True):
     forwarded: list[ForwardedRecord]
     forwarded_of: dict[tuple[str, str, int], int]
     longest_reject_streak: int
+    last_reject_streak: int
 
 
 def pack_position(offset: int, index: int) -> bytes:
@@ -76,6 +77,7 @@ def decode_block(records: Sequence[LogRecord], partition: int, partitions: int, 
         forwarded=decoding.forwarded,
         forwarded_of=decoding.forwarded_of,
         longest_reject_streak=decoding.longest_streak,
+        last_reject_streak=decoding.last_streak,
     )
 
 
@@ -117,6 +119,7 @@ class _Decoding:
             identity = self._identities(tenant, environment)(verdict.source, verdict.id)
             target = partition_of(identity, partitions)
             if target != partition:
+                self._streak = 0
                 misplaced.setdefault((tenant, environment, target), []).append(verdict)
                 continue
             if not self._known_customer(record, index, verdict, tenant, environment):
@@ -127,6 +130,11 @@ class _Decoding:
             )
         if misplaced:
             self._forward(record, misplaced)
+
+    @property
+    def last_streak(self) -> int:
+        """Rejections since the last event that was none."""
+        return self._streak
 
     def _identities(self, tenant: str, environment: str) -> Callable[[str, str], bytes]:
         found = self._identity_of.get((tenant, environment))

@@ -62,6 +62,17 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     row_hash: bytes
     event_years: int
     longest_reject_streak: int
+    last_reject_streak: int
+
+    def reject_streak(self, before: int) -> tuple[int, int]:
+        """Events rejected in a row, `before` of them before this block: the longest run, and the one at its end.
+
+        A run that this block's first events end is counted up to the block before: the brake is a bound, not a measure.
+        """
+        if len(self.rejected) == self.last_reject_streak and not (self.stored or self.duplicates or self.forwarded):
+            whole = before + self.last_reject_streak
+            return whole, whole
+        return max(before, self.longest_reject_streak), self.last_reject_streak
 
     @property
     def too_wide(self) -> bool:
@@ -219,6 +230,7 @@ def _outcomes(
         row_hash=_row_hash(rows),
         event_years=len({date.fromordinal(_EPOCH_ORDINAL + day).year for day in days}),
         longest_reject_streak=decoded.longest_reject_streak,
+        last_reject_streak=decoded.last_reject_streak,
     )
 
 

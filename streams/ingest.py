@@ -110,7 +110,12 @@ class Ingest:
     async def _take_over(self, number: int, generation: int, committed: int) -> Partition:
         if number not in self._filters:
             self._filters[number] = self._deps.open_filter(number)
-        recovery = Recovery(self._deps, number, generation, self._filters[number], self._is_drained)
+        place = TP(USAGE_RAW, number)
+
+        async def is_owner() -> bool:
+            return await self._consumer.commit_positions({place: committed})
+
+        recovery = Recovery(self._deps, number, generation, self._filters[number], self._is_drained, is_owner)
         return await recovery.take_over(committed)
 
     def _is_drained(self) -> bool:

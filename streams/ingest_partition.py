@@ -69,6 +69,7 @@ class Partition:
         self._room = asyncio.Event()
         self._room.set()
         self._behind_since: float | None = None
+        self._rejected_in_a_row = 0
         self.done_offset = ledger.last_offset
         self.next_offset = ledger.last_offset + 1
 
@@ -140,9 +141,10 @@ class Partition:
             await self._write(records[:half], catalog)
             await self._write(records[half:], catalog)
             return
-        if prepared.outcomes.longest_reject_streak > self._deps.settings.ingest.reject_streak_max:
+        longest, self._rejected_in_a_row = prepared.outcomes.reject_streak(self._rejected_in_a_row)
+        if longest > self._deps.settings.ingest.reject_streak_max:
             raise RejectStreakError(
-                f"partition {self._number}: {prepared.outcomes.longest_reject_streak} events in a row were rejected,"
+                f"partition {self._number}: {longest} events in a row were rejected,"
                 f" the last as {prepared.outcomes.rejected[-1].code}"
             )
         await self._writer.write(prepared)

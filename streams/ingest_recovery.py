@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -13,6 +13,7 @@ from domain.records import MS_PER_DAY
 from schemas.ledger import LedgerBlock, LedgerPartition
 from stores.clickhouse.block_outcomes import IDENTITIES_A_READ, stored_count, stored_identities, stored_matches
 from stores.clickhouse.tokens import token_windows
+from stores.postgres.ledger import Fenced
 from stores.rocks.filter import DuplicateFilter
 from streams.ingest_block import BlockEvaluator, milliseconds
 from streams.ingest_deps import IngestDeps
@@ -45,9 +46,11 @@ class Recovery:
         generation: int,
         duplicates: DuplicateFilter,
         is_drained: Callable[[], bool],
+        is_owner: Callable[[], Awaitable[bool]],
     ) -> None:
         self._deps = deps
         self._is_drained = is_drained
+        self._is_owner = is_owner
         self._number = partition
         self._generation = generation
         self._filter = duplicates
@@ -66,11 +69,7 @@ class Recovery:
         of the group.
         """
         deps = self._deps
-        state = await until_available(
-            lambda: deps.ledger.take_over(deps.topic_id, self._number, self._generation),
-            deps.budget_s,
-            step="take over",
-        )
+        state = await self._fence()
         # protocol 8: a successor waits until its catalog has reached the partition's version.
         await deps.catalog.wait_for(state.version, deps.budget_s)
         await self._bring_filter_up(state)
@@ -88,6 +87,33 @@ class Recovery:
             state = refreshed or state
         _log.info("took a partition over", partition=self._number, epoch=state.epoch, last_offset=state.last_offset)
         return Partition(deps, state, self._evaluator, writer, self._is_drained)
+
+    async def _fence(self) -> LedgerPartition:
+        """Protocol 11, 19: the epoch first. A group that Kafka has forgotten counts its generations anew: then the broker
+        itself says whether we own the partition, since it takes a commit from the current generation only.
+        """
+        deps = self._deps
+
+        async def attempt(generation: int) -> LedgerPartition:
+            return await until_available(
+                lambda: deps.ledger.take_over(deps.topic_id, self._number, generation), deps.budget_s, step="take over"
+            )
+
+        try:
+            return await attempt(self._generation)
+        except Fenced:
+            known = await until_available(
+                lambda: deps.ledger.partition(deps.topic_id, self._number), deps.budget_s, step="partition"
+            )
+            if known is None or not await self._is_owner():
+                raise
+            _log.warning(
+                "the consumer group is younger than the ledger",
+                partition=self._number,
+                generation=self._generation,
+                ledger=known.generation,
+            )
+            return await attempt(known.generation)
 
     async def _refuse_rows_beyond(self, offset: int) -> None:
         """Protocol 18: rows that the ledger knows nothing of mean that it was restored from a backup."""

@@ -47,10 +47,12 @@ class Consumer(driver.Consumer):
         committed = await super().seek_to_committed()
         return {tp: max(committed.get(tp) or 0, 0) for tp in self.assignment()}
 
-    async def commit_positions(self, offsets: Mapping[TP, int]) -> None:
-        """Commit these next offsets now, whatever was acknowledged (protocol 16: else the lag looks stuck)."""
-        if offsets:
-            await self._commit(offsets)
+    async def commit_positions(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit these next offsets now, whatever was acknowledged (protocol 16: else the lag looks stuck).
+
+        False where the broker refused them: the group has moved on, and others own the partitions.
+        """
+        return not offsets or await self._commit(offsets)
 
 
 class Producer(driver.Producer):

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from domain.aggregates import fold
 from domain.catalog import CatalogLog
@@ -17,7 +18,7 @@ from domain.meters import compile_meters
 from runtime.settings import load_settings
 from schemas.events import RejectedRecord, UsageEvent
 from schemas.meters import Meter
-from schemas.topics import CATALOG_CHANGED, USAGE_RAW, USAGE_REJECTED
+from schemas.topics import APP_INGEST, CATALOG_CHANGED, USAGE_RAW, USAGE_REJECTED
 from stores.clickhouse.blocks import insert_block
 from stores.clickhouse.client import ClickhouseClient
 from stores.postgres.engine import create_engine
@@ -238,7 +239,9 @@ async def test_a_successor_finishes_what_was_begun_wherever_it_was_left(
     with worker(environ, "ingest", tmp_path / "worker.log") as running_:
         await eventually_async(stack.is_done, 60)
         assert running_.stop() == 0
-    rows = await stack.rows("SELECT count(), uniq(identity) FROM events WHERE toUInt64OrZero(substring(id, 2)) >= 20000")
+    rows = await stack.rows(
+        "SELECT count(), uniq(identity) FROM events WHERE toUInt64OrZero(substring(id, 2)) >= 20000"
+    )
     assert tuple(rows[0]) == (400, 400)
     after = await stack.rows("SELECT sum(matches) FROM usage_windows WHERE meter = 'met_calls'")
     assert after[0][0] - before[0][0] == 400
@@ -248,6 +251,25 @@ async def test_a_successor_finishes_what_was_begun_wherever_it_was_left(
     seconds = {int((one.time or NOW).timestamp()) for one in fresh}
     assert sum(one.matches for one in changes if one.second in seconds) == known
     assert set(newest) == set(range(PARTITIONS))
+
+
+async def test_a_group_that_kafka_has_forgotten_goes_on_where_the_ledger_stands(
+    environ: dict[str, str], stack: Stack, tmp_path: Path
+) -> None:
+    """Its generations begin anew, below the ledger's (protocol 19); the log is not read again (protocol 18)."""
+    admin = AdminClient({"bootstrap.servers": stack.bootstrap})
+    for future in admin.delete_consumer_groups([APP_INGEST]).values():
+        future.result(20)
+    stored, generation = await stack.count("events"), await _generation(stack)
+    fresh = [event(number) for number in range(30_000, 30_100)]
+    await produce(stack.bootstrap, USAGE_RAW, records_of(fresh, 2, seed=4))
+    for _ in range(2):
+        with worker(environ, "ingest", tmp_path / "worker.log") as running_:
+            await eventually_async(running_.is_ready, 30)
+            await eventually_async(stack.is_done, 60)
+            assert running_.stop() == 0
+    assert await stack.count("events") == stored + 100
+    assert await _generation(stack) == generation
 
 
 async def _begin(stack: Stack, number: int, steps: str, directory: Path) -> None:

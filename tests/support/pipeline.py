@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import http
 import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,14 @@ class Worker:
     @property
     def exit_code(self) -> int | None:
         return self._process.poll()
+
+    def is_ready(self) -> bool:
+        """Whether `/readyz` says so."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+                return bool(answer.status == http.HTTPStatus.OK)
+        except OSError:
+            return False
 
     def kill(self) -> None:
         self._process.kill()

@@ -239,3 +239,13 @@ def test_headers_that_make_no_sense_count_as_missing() -> None:
     assert read_record(1, 50, b"{}", [("tenant", b"acme")]).foreign
     assert read_record(1, 50, b"{}", [("tenant", b"\xff"), ("environment", b"live")]).foreign
     assert read_record(1, 50, None, []).value == b""
+
+
+def test_the_brake_counts_rejections_in_a_row_across_blocks() -> None:
+    bad = {"id": "x"}
+    all_bad = judged(record(5, [bad, bad]))
+    assert all_bad.reject_streak(7) == (9, 9)
+    ends_well = judged(record(5, [bad, bad, sent(MINE[0])]))
+    assert ends_well.reject_streak(7) == (7, 0)
+    ends_badly = judged(record(5, [sent(MINE[0]), bad, sent(ELSEWHERE[0]), bad, bad]))
+    assert ends_badly.reject_streak(1) == (2, 2)
