@@ -1,6 +1,6 @@
 """The Faust app of a role: one function that builds it, every setting that matters in one place.
 
-Settings and their reasons: docs/architecture.md. A fresh app per call: tests make as many as they like.
+Reasons stand beside the settings. A fresh app per call: tests make as many as they like.
 """
 
 from pathlib import Path

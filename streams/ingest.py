@@ -94,7 +94,10 @@ class Ingest:
 
     async def drop_all(self, *_: Any, **__: Any) -> None:
         """Forget open blocks and stop writing: what is not done is read again by whoever owns the partition next."""
-        tasks, self._tasks, self._partitions = self._tasks, set(), {}
+        tasks, self._tasks = self._tasks, set()
+        partitions, self._partitions = self._partitions, {}
+        for partition in partitions.values():
+            partition.close()  # the agent may be waiting for room in one of them
         for task in tasks:
             task.cancel()
         if tasks:

@@ -70,6 +70,7 @@ class Partition:
         self._room.set()
         self._behind_since: float | None = None
         self._rejected_in_a_row = 0
+        self._closed = False
         self.done_offset = ledger.last_offset
         self.next_offset = ledger.last_offset + 1
 
@@ -80,6 +81,8 @@ class Partition:
         first delivery. A gap that the log confirms is recorded (protocol 17), any other ends the worker.
         """
         await self._room.wait()
+        if self._closed:
+            return
         if record.offset < self.next_offset:
             if record.offset <= self.done_offset:
                 event.ack()
@@ -96,6 +99,11 @@ class Partition:
         if self._is_full():
             self._full.set()
             self._room.clear()
+
+    def close(self) -> None:
+        """Lost to another owner: what is held is forgotten, and nobody waits for room any more."""
+        self._closed = True
+        self._room.set()
 
     async def run(self) -> None:
         """Write blocks as they close; while there is none, say once a second how far the partition is. For ever."""
@@ -166,6 +174,8 @@ class Partition:
             raise GapError(f"partition {self._number}: record {first} was expected, {found} came, the log has {there}")
         # What is held lies before the gap and goes first.
         while self.done_offset != first - 1:
+            if self._closed:
+                return
             self._full.set()
             await asyncio.sleep(_GAP_POLL_S)
         _log.error("the log has a gap", partition=self._number, first_offset=first, last_offset=found - 1)
