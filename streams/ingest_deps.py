@@ -17,6 +17,8 @@ from streams.log_reader import LogReader
 
 # The end of the log of one partition of usage.raw: the offset that its next record will get.
 EndOffset = Callable[[int], Awaitable[int]]
+# Commit (partition, next offset) to Kafka where no acknowledgement will: behind a gap at the end of the log.
+CommitPosition = Callable[[int, int], Awaitable[object]]
 
 
 class IngestDeps(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +31,7 @@ class IngestDeps(msgspec.Struct, frozen=True, kw_only=True):
     catalog: CatalogView
     log: LogReader
     end_offset: EndOffset
+    commit: CommitPosition
     open_filter: Callable[[int], DuplicateFilter]
     evaluation: Executor
     """One thread: blocks are judged one after another, beside the event loop."""

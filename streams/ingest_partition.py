@@ -16,7 +16,7 @@ from domain.catalog import Catalog
 from domain.records import LogRecord
 from runtime import metrics
 from schemas.ledger import LedgerPartition
-from streams.ingest_block import BlockEvaluator, PreparedBlock, milliseconds
+from streams.ingest_block import EPOCH, BlockEvaluator, PreparedBlock, milliseconds
 from streams.ingest_deps import IngestDeps
 from streams.ingest_writer import BlockWriter
 from streams.retry import until_available
@@ -178,18 +178,38 @@ class Partition:
                 return
             self._full.set()
             await asyncio.sleep(_GAP_POLL_S)
-        _log.error("the log has a gap", partition=self._number, first_offset=first, last_offset=found - 1)
-        metrics.worker_gaps.inc()
-        await self._deps.ledger.record_gap(
-            self._epoch,
-            topic_id=self._deps.topic_id,
-            partition=self._number,
-            first_offset=first,
-            last_offset=found - 1,
-            evaluator=EVALUATOR,
+        await self._record_gap(first, found - 1)
+
+    async def _end_or_stuck(self, end: int) -> None:
+        """Markers of transactions at the end of the log are a gap too; a record that a fresh fetch finds was lost here."""
+        first = self.next_offset
+        there = await until_available(
+            lambda: self._deps.log.next_at_or_after(self._number, first), self._deps.budget_s, step="gap"
         )
-        self.done_offset, self.next_offset = found - 1, found
-        await self._tick(first, found - 1, self._deps.clock.now())
+        if there is not None:
+            raise StuckError(f"partition {self._number}: record {there} of {end} has not come")
+        if not self._records and self.next_offset == first:
+            await self._record_gap(first, end - 1)
+            await self._deps.commit(self._number, end)
+
+    async def _record_gap(self, first: int, last: int) -> None:
+        _log.error("the log has a gap", partition=self._number, first_offset=first, last_offset=last)
+        metrics.worker_gaps.inc()
+        self.next_offset = last + 1
+        await until_available(
+            lambda: self._deps.ledger.record_gap(
+                self._epoch,
+                topic_id=self._deps.topic_id,
+                partition=self._number,
+                first_offset=first,
+                last_offset=last,
+                evaluator=EVALUATOR,
+            ),
+            self._deps.budget_s,
+            step="gap",
+        )
+        self.done_offset = last
+        await self._tick(first, last, EPOCH)  # an empty block that says nothing about freshness
 
     async def _idle(self) -> None:
         deps, loop = self._deps, asyncio.get_running_loop()
@@ -204,7 +224,7 @@ class Partition:
             if self._behind_since is None:
                 return
             if loop.time() - self._behind_since > STUCK_AFTER_S:
-                raise StuckError(f"partition {self._number}: record {self.next_offset} of {end} has not come")
+                await self._end_or_stuck(end)
             return
         self._behind_since = None
         await self._take_version_over()

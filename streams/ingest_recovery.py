@@ -214,7 +214,8 @@ class Recovery:
             first_offset=intent.first_offset,
             last_offset=intent.last_offset,
             version=intent.version,
-            as_of_ms=milliseconds(intent.last_logged_at),
+            # A gap has no log time: it says nothing about freshness.
+            as_of_ms=milliseconds(intent.last_logged_at) if block.state == "done" else 0,
             changes=changes.changes(),
         )
 

@@ -52,7 +52,12 @@ class Consumer(driver.Consumer):
 
         False where the broker refused them: the group has moved on, and others own the partitions.
         """
-        return not offsets or await self._commit(offsets)
+        if not offsets:
+            return True
+        if not await self._commit(offsets):
+            return False
+        self._committed_offset.update(offsets)
+        return True
 
 
 class Producer(driver.Producer):

@@ -139,6 +139,9 @@ def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
         tp = TP(USAGE_RAW, partition)
         return int((await cast("Consumer", app.consumer).highwaters(tp))[tp])
 
+    async def commit(partition: int, offset: int) -> bool:
+        return await cast("Consumer", app.consumer).commit_positions({TP(USAGE_RAW, partition): offset})
+
     return IngestDeps(
         settings=deps.settings,
         clock=deps.clock,
@@ -149,6 +152,7 @@ def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
         catalog=deps.catalog,
         log=LogReader(deps.settings.kafka, USAGE_RAW),
         end_offset=end_offset,
+        commit=commit,
         open_filter=lambda partition: DuplicateFilter(root / str(partition), memory, topic_id),
         evaluation=ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation"),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 from confluent_kafka.admin import AdminClient
 
 from domain.aggregates import fold
@@ -270,6 +271,27 @@ async def test_a_group_that_kafka_has_forgotten_goes_on_where_the_ledger_stands(
             assert running_.stop() == 0
     assert await stack.count("events") == stored + 100
     assert await _generation(stack) == generation
+
+
+async def test_offsets_that_the_log_does_not_have_are_rows_of_the_ledger(
+    environ: dict[str, str], stack: Stack, tmp_path: Path
+) -> None:
+    """A transaction leaves a marker behind its records: a gap in the middle of the log, and one at its end."""
+    stored = await stack.count("events")
+    fresh = [event(number) for number in range(40_000, 40_040)]
+    producer = AIOKafkaProducer(bootstrap_servers=stack.bootstrap, transactional_id="foreign")
+    await producer.start()
+    for half in (fresh[:20], fresh[20:]):
+        async with producer.transaction():
+            for one in half:
+                await producer.send_and_wait(USAGE_RAW, array([one]), None, home(one), headers=headers(2))
+    await producer.stop()
+    with worker(environ, "ingest", tmp_path / "worker.log") as running_:
+        await eventually_async(stack.is_done, 60)
+        assert running_.stop() == 0
+    assert await stack.count("events") == stored + 40
+    blocks = [await stack.ledger.done_blocks_above(stack.topic_id, number, -1) for number in range(PARTITIONS)]
+    assert sum(block.state == "gap" for own in blocks for block in own) == 2 * len({home(one) for one in fresh})
 
 
 async def _begin(stack: Stack, number: int, steps: str, directory: Path) -> None:
