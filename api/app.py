@@ -10,14 +10,20 @@ from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
 from api.auth import provide_principal
+from api.customers import CustomersController
 from api.deps import ApiDeps
 from api.errors import exception_handler
 from api.events_read import EventsController, ReconciliationController
+from api.features import FeaturesController
 from api.ingest import EVENTS_PATH, IngestHandler
+from api.meters import MetersController
 from api.openapi import openapi_config, openapi_json
 from api.operations import OperationsController, dashboard_route
 from api.plain_asgi import send_bytes
+from api.plans import PlansController
+from api.settings import SettingsController
 from api.stats import StatsController
+from api.subscriptions import SubscriptionsController
 from api.usage import UsageController
 from api.usage_stream import UsageStreamController
 
@@ -28,6 +34,12 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     StatsController,
     EventsController,
     ReconciliationController,
+    MetersController,
+    FeaturesController,
+    PlansController,
+    CustomersController,
+    SubscriptionsController,
+    SettingsController,
 )
 
 

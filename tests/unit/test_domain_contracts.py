@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from domain.contracts import GrantedFeature, HeldPlan, held_entitlements
+from schemas.contracts import FeatureKind
 from schemas.entitlements import BooleanEntitlement, MeteredEntitlement, StaticEntitlement
 from schemas.subscriptions import Subscription
 
@@ -28,9 +29,13 @@ def _subscription(subscription_id: str = "sub_1", end_at: datetime | None = None
 
 
 def _feature(key: str, terms: MeteredEntitlement | BooleanEntitlement | StaticEntitlement) -> GrantedFeature:
-    kind = {"MeteredEntitlement": "metered", "BooleanEntitlement": "boolean", "StaticEntitlement": "static"}
+    kinds: dict[type, FeatureKind] = {
+        MeteredEntitlement: "metered",
+        BooleanEntitlement: "boolean",
+        StaticEntitlement: "static",
+    }
     return GrantedFeature(
-        terms=terms, feature_id=f"fea_{key}", feature_key=key, kind=kind[type(terms).__name__], meter_id="met_1"
+        terms=terms, feature_id=f"fea_{key}", feature_key=key, kind=kinds[type(terms)], meter_id="met_1"
     )
 
 

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,8 @@ MONTH = Cadence(unit="month")
 JAN_31 = datetime(2026, 1, 31, tzinfo=UTC)
 
 
-def _close(**changes: object) -> Period | None:
-    terms = {
+def _close(**changes: Any) -> Period | None:
+    terms: dict[str, Any] = {
         "start_at": JAN_31,
         "end_at": None,
         "billing": "anniversary",

@@ -1,0 +1,61 @@
+"""What makes a plan valid: its prices, and what it grants of which features."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from domain.errors import FieldError, Invalid
+from domain.keys import validate_key
+from domain.money import minor_units
+from domain.pricing.validate import validate_price
+from schemas.entitlements import EntitlementSpec, MeteredEntitlement
+from schemas.features import Feature
+from schemas.plans import PlanSpec
+
+_TYPE_OF_KIND = {"metered": "MeteredEntitlement", "boolean": "BooleanEntitlement", "static": "StaticEntitlement"}
+_MAX_THRESHOLD = 1000
+
+
+def validate_plan(spec: PlanSpec, id_prefix: str) -> None:
+    """Everything that can be said without the catalog.
+
+    Raises Invalid: `key_malformed`, `unknown_currency`, `price_key_repeated`, the codes of `validate_price`,
+    `feature_repeated`, `limit_negative`, `thresholds_malformed`.
+    """
+    validate_key(spec.key, id_prefix)
+    minor_units(spec.currency)
+    _unique([price.key for price in spec.prices], "/prices", "price_key_repeated")
+    for position, price in enumerate(spec.prices):
+        validate_price(price.price, f"/prices/{position}/price")
+    _unique([each.feature for each in spec.entitlements], "/entitlements", "feature_repeated")
+    for position, entitlement in enumerate(spec.entitlements):
+        if isinstance(entitlement, MeteredEntitlement):
+            _limits(entitlement, f"/entitlements/{position}")
+
+
+def _unique(names: list[str], pointer: str, code: str) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise _invalid(pointer, code, f"{name!r} stands there {times} times")
+
+
+def _limits(entitlement: MeteredEntitlement, pointer: str) -> None:
+    if entitlement.limit is not None and not (entitlement.limit.is_finite() and entitlement.limit >= 0):
+        raise _invalid(f"{pointer}/limit", "limit_negative", "a limit is a number of 0 or more")
+    ordered = sorted(set(entitlement.thresholds))
+    if list(entitlement.thresholds) != ordered or any(not 0 < each <= _MAX_THRESHOLD for each in ordered):
+        message = f"thresholds are rising percentages from 1 to {_MAX_THRESHOLD}"
+        raise _invalid(f"{pointer}/thresholds", "thresholds_malformed", message)
+
+
+def check_entitlements(entitlements: tuple[EntitlementSpec, ...], features: Mapping[str, Feature]) -> None:
+    """`features` by the reference used. Raises Invalid `entitlement_kind_mismatch`, `feature_repeated`."""
+    for position, entitlement in enumerate(entitlements):
+        feature = features[entitlement.feature]
+        if type(entitlement).__name__ != _TYPE_OF_KIND[feature.kind]:
+            message = f"the feature {feature.key!r} is {feature.kind}: grant it with type {feature.kind!r}"
+            raise _invalid(f"/entitlements/{position}/type", "entitlement_kind_mismatch", message)
+    _unique([features[each.feature].id for each in entitlements], "/entitlements", "feature_repeated")
+
+
+def _invalid(pointer: str, code: str, message: str) -> Invalid:
+    return Invalid(code, message, [FieldError(pointer=pointer, code=code, message=message)])
