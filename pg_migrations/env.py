@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection, text
 
-from stores.postgres.tables import metadata
+from stores.postgres.all_tables import metadata
 
 # Any number that nobody else uses: two `migrate` at once, and the second finds nothing left to do.
 MIGRATION_LOCK = 6_307_110_214

@@ -24,7 +24,7 @@ from domain.errors import Conflict, Unavailable
 from runtime.settings import KafkaSettings
 from schemas.topics import BALANCES_CHANGELOG, HOUR_MS, TOPICS, USAGE_RAW, USAGE_REJECTED
 from stores.postgres.engine import autocommit, transaction
-from stores.postgres.tables import ledger_partitions, log_topics
+from stores.postgres.log_tables import ledger_partitions, log_topics
 
 SERVICE = "kafka"
 DESCRIBE_BATCH_TIMEOUT_FACTOR = 3

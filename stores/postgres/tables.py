@@ -1,6 +1,6 @@
-"""Every PostgreSQL table. Migrations in `pg_migrations/` build exactly this (a test compares them).
+"""The tables of access, catalog, contracts and money; `log_tables.py` has those of the counting protocol.
 
-Money and quantities are `numeric`; instants `timestamptz`; ids are prefixed texts made by the caller.
+Migrations in `pg_migrations/` build exactly these (a test compares them).
 """
 
 from sqlalchemy import (
@@ -8,45 +8,20 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
-    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s",
-    "pk": "pk_%(table_name)s",
-}
-metadata = MetaData(naming_convention=NAMING)
-
-INSTANT = DateTime(timezone=True)
-# No precision: a sum of quantities of 26 digits, and an amount before rounding, are kept exactly as computed.
-QUANTITY = Numeric
-MONEY = Numeric
-
-
-def _created() -> Column[object]:
-    return Column("created_at", INSTANT, nullable=False, server_default=func.now())
-
-
-def _scope() -> tuple[Column[object], Column[object]]:
-    return Column("tenant", Text, nullable=False), Column("environment", Text, nullable=False)
-
+from stores.postgres.metadata import INSTANT, MONEY, QUANTITY, created, metadata, scope_columns
 
 # --- access ---------------------------------------------------------------------------------------------------------
 
@@ -54,93 +29,26 @@ api_keys = Table(
     "api_keys",
     metadata,
     Column("id", Text, primary_key=True),
-    *_scope(),
+    *scope_columns(),
     Column("name", Text, nullable=False, server_default=""),
     Column("prefix", Text, nullable=False),
     Column("secret_hash", LargeBinary, nullable=False, unique=True),  # sha256 of a secret with 256 bits of entropy
     Column("scopes", ARRAY(Text), nullable=False),
-    _created(),
+    created(),
     Column("revoked_at", INSTANT),
 )
 
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    *_scope(),
+    *scope_columns(),
     Column("key", Text, nullable=False),
     Column("operation", Text, nullable=False),
     Column("request_hash", LargeBinary, nullable=False),
     Column("status", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    _created(),
+    created(),
     PrimaryKeyConstraint("tenant", "environment", "key"),
-)
-
-# --- the counting protocol --------------------------------------------------------------------------------------------
-
-log_topics = Table(
-    "log_topics",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("topic_id", Text, nullable=False),
-    Column("partitions", Integer, nullable=False),
-    _created(),
-)
-
-ledger_partitions = Table(
-    "ledger_partitions",
-    metadata,
-    Column("topic_id", Text, nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("epoch", BigInteger, nullable=False, server_default="0"),
-    Column("generation", BigInteger, nullable=False, server_default="0"),  # protocol 19: the group's generation
-    Column("last_offset", BigInteger, nullable=False, server_default="-1"),  # of the last done block
-    Column("open_last_offset", BigInteger),  # of the intent that is not done
-    Column("version", BigInteger, nullable=False, server_default="0"),
-    Column("idle_as_of", INSTANT),
-    Column("last_logged_at", INSTANT),  # log-append time of the last done record
-    PrimaryKeyConstraint("topic_id", "partition"),
-)
-
-ledger_blocks = Table(
-    "ledger_blocks",
-    metadata,
-    Column("topic_id", Text, nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("first_offset", BigInteger, nullable=False),
-    Column("last_offset", BigInteger, nullable=False),
-    Column("shard", Integer, nullable=False, server_default="0"),
-    Column("epoch", BigInteger, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("evaluator", Integer, nullable=False),
-    Column("cut", BigInteger, nullable=False),
-    Column("insert_before", INSTANT, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("stored", BigInteger, nullable=False),
-    Column("duplicate", BigInteger, nullable=False),
-    Column("rejected", BigInteger, nullable=False),
-    Column("forwarded", BigInteger, nullable=False),
-    Column("counts", JSONB, nullable=False),  # [[tenant, environment, hour, stored, duplicate, rejected, forwarded]]
-    Column("row_hash", LargeBinary, nullable=False),
-    Column("max_event_at", INSTANT),
-    Column("first_logged_at", INSTANT, nullable=False),
-    Column("last_logged_at", INSTANT, nullable=False),
-    Column("intent_at", INSTANT, nullable=False),
-    Column("renewals", Integer, nullable=False, server_default="0"),
-    Column("done_at", INSTANT),
-    PrimaryKeyConstraint("topic_id", "partition", "first_offset"),
-    CheckConstraint("state IN ('intent', 'done', 'gap', 'empty')", name="state"),
-    Index("ix_ledger_blocks_done_at", "done_at"),
-    Index("ix_ledger_blocks_open", "cut", postgresql_where=text("state = 'intent'")),
-)
-
-usage_cut = Table(
-    "usage_cut",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("cut", BigInteger, nullable=False),
-    Column("raised_at", INSTANT, nullable=False),
-    CheckConstraint("id = 1", name="one_row"),
 )
 
 # --- catalog ------------------------------------------------------------------------------------------------------------
@@ -158,11 +66,11 @@ catalog_changes = Table(
     metadata,
     Column("version", BigInteger, nullable=False),
     Column("sequence", Integer, nullable=False),
-    *_scope(),
+    *scope_columns(),
     Column("kind", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("body", JSONB(none_as_null=True)),
-    _created(),
+    created(),
     PrimaryKeyConstraint("version", "sequence"),
 )
 
@@ -174,13 +82,13 @@ outbox = Table(
     Column("partition", Integer, nullable=False),
     Column("key", LargeBinary, nullable=False),
     Column("value", LargeBinary, nullable=False),
-    _created(),
+    created(),
 )
 
 tenant_limits = Table(
     "tenant_limits",
     metadata,
-    *_scope(),
+    *scope_columns(),
     Column("max_event_age_s", BigInteger, nullable=False),
     Column("max_event_ahead_s", BigInteger, nullable=False),
     Column("reject_unknown_customer", Boolean, nullable=False, server_default=text("false")),
@@ -192,14 +100,14 @@ meters = Table(
     "meters",
     metadata,
     Column("id", Text, primary_key=True),
-    *_scope(),
+    *scope_columns(),
     Column("key", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("generation", Integer, nullable=False, server_default="1"),
     Column("definition", JSONB, nullable=False),  # schemas.meters.Meter
     Column("revision", Integer, nullable=False, server_default="1"),
     Column("taken_up_in", BigInteger, nullable=False),  # catalog version of this generation
-    _created(),
+    created(),
     Column("archived_at", INSTANT),
     UniqueConstraint("tenant", "environment", "key"),
 )
@@ -208,13 +116,13 @@ features = Table(
     "features",
     metadata,
     Column("id", Text, primary_key=True),
-    *_scope(),
+    *scope_columns(),
     Column("key", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("meter_id", Text, ForeignKey("meters.id")),
     Column("revision", Integer, nullable=False, server_default="1"),
-    _created(),
+    created(),
     Column("archived_at", INSTANT),
     UniqueConstraint("tenant", "environment", "key"),
     CheckConstraint("kind IN ('metered', 'boolean', 'static')", name="kind"),
@@ -225,12 +133,12 @@ plans = Table(
     "plans",
     metadata,
     Column("id", Text, primary_key=True),
-    *_scope(),
+    *scope_columns(),
     Column("key", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("currency", Text, nullable=False),
     Column("revision", Integer, nullable=False, server_default="1"),
-    _created(),
+    created(),
     Column("archived_at", INSTANT),
     UniqueConstraint("tenant", "environment", "key"),
 )
@@ -243,7 +151,7 @@ plan_versions = Table(
     Column("version", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("cadence", Text, nullable=False, server_default="month"),
-    _created(),
+    created(),
     UniqueConstraint("plan_id", "version"),
     CheckConstraint("status IN ('draft', 'published', 'archived')", name="status"),
 )
@@ -252,14 +160,14 @@ prices = Table(
     "prices",
     metadata,
     Column("id", Text, primary_key=True),
-    *_scope(),
+    *scope_columns(),
     Column("plan_version_id", Text, ForeignKey("plan_versions.id"), nullable=False),
     Column("position", Integer, nullable=False),
     Column("key", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("meter_id", Text, ForeignKey("meters.id")),  # null: a fee of its own
     Column("definition", JSONB, nullable=False),  # schemas.prices.Price
-    _created(),
+    created(),
     UniqueConstraint("plan_version_id", "key"),
 )
 
@@ -278,7 +186,7 @@ customers = Table(
     "customers",
     metadata,
     Column("id", Text, primary_key=True),
-    *_scope(),
+    *scope_columns(),
     Column("external_id", Text),
     Column("name", Text, nullable=False, server_default=""),
     Column("timezone", Text, nullable=False, server_default="UTC"),
@@ -286,14 +194,14 @@ customers = Table(
     Column("attributes", JSONB, nullable=False, server_default="{}"),
     Column("revision", Integer, nullable=False, server_default="1"),
     Column("known_in", BigInteger, nullable=False),  # catalog version that made its references known
-    _created(),
+    created(),
     Column("archived_at", INSTANT),
 )
 
 customer_references = Table(
     "customer_references",
     metadata,
-    *_scope(),
+    *scope_columns(),
     Column("reference", Text, nullable=False),
     Column("customer_id", Text, ForeignKey("customers.id"), nullable=False),
     Column("kind", Text, nullable=False),
@@ -306,7 +214,7 @@ subscriptions = Table(
     "subscriptions",
     metadata,
     Column("id", Text, primary_key=True),
-    *_scope(),
+    *scope_columns(),
     Column("customer_id", Text, ForeignKey("customers.id"), nullable=False),
     Column("plan_version_id", Text, ForeignKey("plan_versions.id"), nullable=False),
     Column("status", Text, nullable=False),
@@ -318,7 +226,7 @@ subscriptions = Table(
     Column("next_close_at", INSTANT),  # end of the first period that is not closed; null when nothing is left to close
     Column("closed_to", INSTANT, nullable=False),  # start of that period
     Column("revision", Integer, nullable=False, server_default="1"),
-    _created(),
+    created(),
     CheckConstraint("status IN ('scheduled', 'active', 'cancelled', 'ended')", name="status"),
     CheckConstraint("billing IN ('anniversary', 'calendar')", name="billing"),
     CheckConstraint("end_at IS NULL OR end_at > start_at", name="ends_after_start"),
@@ -331,7 +239,7 @@ subscriptions = Table(
 invoice_numbers = Table(
     "invoice_numbers",
     metadata,
-    *_scope(),
+    *scope_columns(),
     Column("last_number", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "environment"),
 )
@@ -340,7 +248,7 @@ invoices = Table(
     "invoices",
     metadata,
     Column("id", Text, primary_key=True),
-    *_scope(),
+    *scope_columns(),
     Column("number", Text, nullable=False),
     Column("customer_id", Text, ForeignKey("customers.id"), nullable=False),
     Column("subscription_id", Text, ForeignKey("subscriptions.id")),
@@ -354,7 +262,7 @@ invoices = Table(
     Column("cut", BigInteger, nullable=False),  # usage is all blocks with cut < this (protocol 10)
     Column("as_of", INSTANT, nullable=False),
     Column("issued_at", INSTANT, nullable=False),
-    _created(),
+    created(),
     UniqueConstraint("tenant", "environment", "number"),
     CheckConstraint("status IN ('draft', 'open', 'paid', 'void', 'uncollectible')", name="status"),
     Index("ix_invoices_customer_id", "customer_id"),
@@ -390,7 +298,7 @@ billed_periods = Table(
     Column("kind", Text, nullable=False),
     Column("sequence", Integer, nullable=False),  # 0 is the closing itself
     Column("invoice_id", Text, ForeignKey("invoices.id"), nullable=False),
-    _created(),
+    created(),
     PrimaryKeyConstraint("subscription_id", "period_start", "period_end", "kind", "sequence"),
 )
 

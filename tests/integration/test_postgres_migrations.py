@@ -13,9 +13,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from runtime.settings import PostgresSettings
+from stores.postgres.all_tables import metadata
 from stores.postgres.engine import sync_url
 from stores.postgres.migrations import migrate, status
-from stores.postgres.tables import metadata
 from tests.support.database import database
 
 # What autogenerate does not compare, or only in part: constraints with their conditions, indexes with theirs.
