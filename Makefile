@@ -1,6 +1,6 @@
 # What there is to do with a checkout. Needs python3 (3.11 or newer), make and the package registries; the rest is fetched.
 .NOTPARALLEL:
-.PHONY: setup dashboard demo dev test check bench chromium test-unit test-property test-integration test-e2e test-browser
+.PHONY: setup dashboard demo dev test check bench lock chromium test-unit test-property test-integration test-e2e test-browser
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -15,9 +15,9 @@ dashboard: setup
 dev: setup
 	@$(PYTHON) -m cli.main dev
 
-# A year of real flights: ingested twice, a worker killed on the way, billed and checked to the last cent.
+# A year of real flights: ingested twice, a worker killed on the way, billed and checked to the last cent. KEEP=1 leaves it running.
 demo: setup
-	@$(PYTHON) -m demo
+	@$(PYTHON) -m demo $(if $(KEEP),--keep)
 
 check: setup
 	@$(PYTHON) setup/check.py
@@ -33,3 +33,7 @@ chromium:
 
 bench: setup
 	@$(PYTHON) -m bench
+
+# After a change of dependencies in pyproject.toml.
+lock:
+	@python3 setup/lock.py
