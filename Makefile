@@ -36,4 +36,4 @@ bench: setup
 
 # After a change of dependencies in pyproject.toml.
 lock:
-	@python3 setup/lock.py
+	@python3 -m setup.lock

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from bootstrap import LOCK, ROOT, ensure_uv
+from setup.bootstrap import LOCK, ROOT, ensure_uv
 
 
 def main() -> int:
