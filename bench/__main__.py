@@ -1,0 +1,135 @@
+"""The benchmarks: `make bench`, or `python -m bench [SCENARIO ...]`. They start a system of their own and stop it again.
+
+Every figure is the median of the repeats, and stands beside its spread and, where there is one, its ceiling: what the
+parts allow by themselves, measured in the same run.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import uvloop
+from rich.console import Console
+
+from bench import report
+from bench.figures import Measured, Result
+from bench.load import BenchError
+from bench.rig import FULL, QUICK, Rig, Scale, running
+from bench.scenarios import check, end_to_end, freshness, generator, ingest
+from cli.system import LocalSystem
+from runtime.local.errors import PartFailedError, StackError
+
+RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
+WITHIN_S = 600.0
+
+SCENARIOS: dict[str, Callable[[Rig], Awaitable[list[Measured]]]] = {
+    module.NAME: module.run for module in (generator, ingest, end_to_end, freshness, check)
+}
+
+WIDTH = 130  # of the tables where there is no terminal to ask
+
+console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=WIDTH)
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    measured: list[Measured]
+    failures: list[str]
+
+
+async def measure(names: Sequence[str], scale: Scale, data: Path) -> Run:
+    """All scenarios, one after the other; one that cannot be measured does not stop the others."""
+    run = Run(measured=[], failures=[])
+    if (task := asyncio.current_task()) is not None:
+        # As Ctrl-C: what was started is stopped.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with asyncio.timeout(WITHIN_S), running(data, scale, _say) as (rig, system):
+        for name in names:
+            begun = time.monotonic()
+            with console.status(f"measuring {name}"):
+                try:
+                    run.measured.extend(await _unless_failed(SCENARIOS[name](rig), system))
+                except* BenchError as errors:
+                    run.failures.extend(f"{name}: {error}" for error in errors.exceptions)
+            _say(f"{name}: {time.monotonic() - begun:.0f} s")
+    return run
+
+
+async def _unless_failed(scenario: Awaitable[list[Measured]], system: LocalSystem) -> list[Measured]:
+    """Ends with the system's own reason when it cannot go on."""
+    measuring = asyncio.ensure_future(scenario)
+    failed = asyncio.ensure_future(system.failed())
+    try:
+        await asyncio.wait([measuring, failed], return_when=asyncio.FIRST_COMPLETED)
+        if failed.done() and not measuring.done():
+            raise failed.result()
+        return await measuring
+    finally:
+        measuring.cancel()
+        failed.cancel()
+
+
+def _say(text: str) -> None:
+    console.print(f"  [dim]{text}[/]")
+
+
+def show(run: Run, old: Sequence[Result] | None, old_name: str) -> None:
+    console.print()
+    console.print(report.table_of(run.measured))
+    console.print("Ratio: the share of the ceiling that is reached; 1 is as fast as the part by itself.")
+    if old is not None:
+        console.print()
+        console.print(report.comparison_table(report.compared(run.measured, old), old_name))
+    for failure in run.failures:
+        console.print(f"[red]not measured[/]  {failure}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"one or more of {', '.join(SCENARIOS)}")
+    parser.add_argument("--quick", action="store_true", help="once and small: shows that everything works, no more")
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="set the figures beside those of an older run")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go as JSON")
+    given = parser.parse_args()
+    unknown = sorted(set(given.scenarios) - set(SCENARIOS))
+    if unknown:
+        parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    return given
+
+
+def main() -> int:
+    given = parse_arguments()
+    # Read first: it may be the file that this run writes.
+    try:
+        old = report.read_results(given.compare) if given.compare else None
+    except (OSError, msgspec.DecodeError) as error:
+        console.print(f"cannot compare: {error}")
+        return 2
+    names = [name for name in SCENARIOS if name in given.scenarios] or list(SCENARIOS)
+    with tempfile.TemporaryDirectory(prefix="meterstream-bench-") as data:
+        try:
+            run = uvloop.run(measure(names, QUICK if given.quick else FULL, Path(data)))
+        except (PartFailedError, StackError, BenchError) as error:
+            console.print(f"[red]{error}[/]", markup=True)
+            return 1
+        except TimeoutError:
+            console.print(f"[red]not done within {WITHIN_S:g} s[/]")
+            return 1
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            console.print("stopped")
+            return 130
+    show(run, old, str(given.compare))
+    report.write_results(run.measured, given.output)
+    console.print(f"written to {given.output}")
+    return 1 if run.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""The system under test: everything on a directory of its own, with a small catalog, and how far it has come."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlencode
+
+import msgspec
+
+from bench.events import CUSTOMERS, EVENT_TYPE, EventSource, lane_customer
+from bench.load import BenchError, Caller, Target, connected, target_of
+from cli.system import LocalSystem, SystemAddress
+from runtime.clock import SystemClock
+from runtime.settings import KafkaSettings
+
+METER, FEATURE, PLAN = "requests", "requests", "standard"
+LIMIT = "1000000000"
+PARTITIONS = KafkaSettings().raw_partitions
+READY_WITHIN_S = 60.0
+VISIBLE_WITHIN_S = 90.0
+WARM_UP_EVENTS = 5_000
+SETTINGS = {"METERSTREAM_CLOSING_SCHEDULE_PAUSED": "true"}
+_POLL_S = 0.02
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is measured. `quick` shows that everything works, and no more."""
+
+    repeats: int = 3
+    load_s: float = 2.0  # of a repeat whose length is a time
+    events: int = 60_000  # of a repeat whose length is a number of events
+    freshness_s: float = 8.0
+
+
+FULL = Scale()
+QUICK = Scale(repeats=1, load_s=0.5, events=5_000, freshness_s=2.0)
+
+
+class LaneAnswer(msgspec.Struct, frozen=True):
+    """Of an item of `/v1/usage` what is read here."""
+
+    value: str | None
+    dimensions: dict[str, str | None]
+
+
+class UsageTotals(msgspec.Struct, frozen=True):
+    items: list[LaneAnswer]
+    total: str | None
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """Of an answer to a check what is read here. The usage is null while it is not known."""
+
+    usage: str | None = None
+
+
+class Rig(msgspec.Struct, frozen=True, kw_only=True):
+    """What scenarios work with."""
+
+    target: Target
+    caller: Caller
+    address: SystemAddress
+    events: EventSource
+    usage_range: dict[str, str]
+    scale: Scale
+
+    async def usage(self, **query: str) -> UsageTotals:
+        """Usage of the meter over all event times there are."""
+        path = f"/v1/usage?{urlencode({'meter': METER, **self.usage_range, **query})}"
+        return msgspec.convert(await self.caller.call("GET", path), UsageTotals)
+
+    async def settled(self) -> float:
+        """Waits until every event that was made is visible in usage; when that was seen (perf_counter)."""
+        deadline = time.perf_counter() + VISIBLE_WITHIN_S
+        while (seen := int((await self.usage()).total or 0)) != self.events.made:
+            if time.perf_counter() > deadline:
+                raise BenchError(f"{seen:,} of {self.events.made:,} events visible after {VISIBLE_WITHIN_S:g} s")
+            await asyncio.sleep(_POLL_S)
+        return time.perf_counter()
+
+    async def checks_ready(self) -> None:
+        """Waits until the checks of all customers count every event that was made."""
+        await self.settled()
+        names = customer_names()
+        asked = [{"customer": name, "feature": FEATURE} for name in names]
+        deadline = time.perf_counter() + VISIBLE_WITHIN_S
+        while (seen := await self._checked(asked)) != self.events.made:
+            if time.perf_counter() > deadline:
+                raise BenchError(f"checks count {seen:,} of {self.events.made:,} events after {VISIBLE_WITHIN_S:g} s")
+            await asyncio.sleep(_POLL_S)
+
+    async def _checked(self, asked: Sequence[dict[str, str]]) -> int:
+        answers = msgspec.convert(await self.caller.call("POST", "/v1/check", asked), list[Checked])
+        return sum(int(answer.usage or 0) for answer in answers)
+
+
+def customer_names() -> list[str]:
+    return [f"customer-{number}" for number in range(CUSTOMERS)] + [lane_customer(one) for one in range(PARTITIONS)]
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
+
+
+async def load_catalog(caller: Caller, start_at: datetime) -> None:
+    """Two meters, a feature, a plan with a limit far away, and customers who hold it."""
+    counted = {"key": METER, "aggregation": "count", "event_types": [EVENT_TYPE], "dimensions": ["lane"]}
+    summed = {"key": "tokens", "aggregation": "sum", "value_property": "tokens"}
+    await caller.call("POST", "/v1/meters", counted)
+    await caller.call("POST", "/v1/meters", {**summed, "event_types": [EVENT_TYPE], "dimensions": ["model"]})
+    await caller.call("POST", "/v1/features", {"key": FEATURE, "kind": "metered", "meter": METER})
+    price = {"key": "tokens", "meter": "tokens", "price": {"model": "per_unit", "unit_amount": "0.0001"}}
+    held = {"type": "metered", "feature": FEATURE, "limit": LIMIT, "usage_period": "never"}
+    plan = {"key": PLAN, "name": "Standard", "currency": "USD", "prices": [price], "entitlements": [held]}
+    await caller.call("POST", "/v1/plans", plan)
+    for name in customer_names():
+        await caller.call("POST", "/v1/customers", {"external_id": name})
+        subscription = {"customer": name, "plan": PLAN, "start_at": start_at.isoformat()}
+        await caller.call("POST", "/v1/subscriptions", subscription)
+
+
+@asynccontextmanager
+async def running(data: Path, scale: Scale, say: Callable[[str], None]) -> AsyncIterator[tuple[Rig, LocalSystem]]:
+    """The whole system, loaded and warmed up; stopped in the end."""
+    system = LocalSystem(data, say=say, settings=SETTINGS)
+    address = await system.start()
+    try:
+        target = target_of(address.url, address.api_key)
+        async with connected(target, 1) as [connection]:
+            caller = Caller(target, connection)
+            now = SystemClock().now()
+            say("loading the catalog")
+            await load_catalog(caller, _minute(now) - timedelta(hours=2))
+            # Whole minutes, so that answers come from the windows alone.
+            span = {"from": _minute(now) - timedelta(hours=1), "to": _minute(now) + timedelta(hours=1)}
+            rig = Rig(
+                target=target,
+                caller=caller,
+                address=address,
+                events=EventSource(now, PARTITIONS),
+                usage_range={name: at.isoformat() for name, at in span.items()},
+                scale=scale,
+            )
+            say(f"warming up with {WARM_UP_EVENTS:,} events")
+            for body in rig.events.bodies(WARM_UP_EVENTS // 500, 500):
+                await accepted_within(caller, body, READY_WITHIN_S)
+            await rig.settled()
+            yield rig, system
+    finally:
+        await system.stop()
+
+
+async def accepted_within(caller: Caller, body: bytes, within_s: float) -> None:
+    """The first events may come before the API knows the catalog: it says 503, and is asked again."""
+    deadline = time.perf_counter() + within_s
+    while True:
+        try:
+            await caller.call("POST", "/v1/events", msgspec.Raw(body))
+        except BenchError:
+            if time.perf_counter() > deadline:
+                raise
+            await asyncio.sleep(_POLL_S)
+        else:
+            return
+
+
+async def repeated(repeats: int, once: Callable[[], Awaitable[float]]) -> tuple[float, ...]:
+    """A value a repeat, one after the other."""
+    return tuple([await once() for _ in range(repeats)])

@@ -1,0 +1,31 @@
+"""Is the load generator the bottleneck? What it reaches against a server that does nothing."""
+
+import itertools
+
+from bench.ceilings import empty_server
+from bench.figures import Measured
+from bench.load import Target, connected, drive
+from bench.rig import Rig, repeated
+from bench.scenarios.ingest import SHAPES, Shape
+
+NAME = "generator"
+
+
+async def run(rig: Rig) -> list[Measured]:
+    async with empty_server() as target:
+        return [await run_shape(rig, target, shape) for shape in SHAPES]
+
+
+async def run_shape(rig: Rig, target: Target, shape: Shape) -> Measured:
+    # The bodies go nowhere, so one of them is enough.
+    [body] = rig.events.unsent_bodies(1, shape.size)
+    same = itertools.repeat(target.request("POST", "/v1/events", body))
+
+    async def once() -> float:
+        load = await drive(connections, same, expected=202, within_s=rig.scale.load_s / 2)
+        return load.per_second * shape.size
+
+    async with connected(target, shape.clients) as connections:
+        values = await repeated(rig.scale.repeats, once)
+    figure = f"{shape.label}, to a server that does nothing"
+    return Measured(scenario=NAME, figure=figure, unit="events/s", values=values)
