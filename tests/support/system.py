@@ -14,7 +14,8 @@ import httpx
 from temporalio.client import Client as Temporal
 from temporalio.client import ScheduleHandle
 
-from cli.system import LocalSystem, SystemAddress
+from cli.system import ROLES, LocalSystem, SystemAddress
+from runtime.local.stack import PARTS as SERVERS
 from tests.support.waiting import eventually
 from workflows.ids import CLOSING_SCHEDULE
 
@@ -28,6 +29,7 @@ SETTINGS = {
     "METERSTREAM_WORKER_SESSION_TIMEOUT_S": "6",
     "METERSTREAM_WORKER_HEARTBEAT_INTERVAL_S": "1",
 }
+APPS = ("api", *(f"worker-{role}" for role in ROLES), "temporal-worker")
 HTTP_TIMEOUT_S = 30.0
 START_WITHIN_S = 180.0
 STOP_WITHIN_S = 90.0
@@ -62,23 +64,20 @@ class System:
     def new_key(self, tenant: str, scopes: str = "*") -> str:
         return self.run("key", "create", "--tenant", tenant, "--scopes", scopes).splitlines()[-1].strip()
 
-    def pid(self, app: str) -> int:
-        """The present process of api, worker-ingest, worker-balances, worker-notifications or temporal-worker."""
+    def pid(self, name: str) -> int:
+        """The present process of one of SERVERS or APPS."""
         assert self.local.apps is not None
-        return self.local.apps.pid(app)
+        return self.local.stack.pid(name) if name in SERVERS else self.local.apps.pid(name)
 
-    def kill(self, app: str) -> int:
-        """SIGKILL one of our processes; the supervisor starts another. The pid that it had."""
-        pid = self.pid(app)
-        os.kill(pid, signal.SIGKILL)
-        return pid
+    def pids(self) -> dict[str, int]:
+        return {name: self.pid(name) for name in (*SERVERS, *APPS)}
 
-    def kill_server(self, part: str) -> None:
-        """SIGKILL a server; nobody starts it again but `start_again`."""
-        os.kill(self.local.stack.pid(part), signal.SIGKILL)
+    def kill(self, name: str) -> None:
+        """SIGKILL a process. The supervisor starts an app again; a server stays away until `start_again`."""
+        os.kill(self.pid(name), signal.SIGKILL)
 
-    def start_again(self, part: str) -> None:
-        self._wait(self.local.stack.start_again(part), START_WITHIN_S)
+    def start_again(self, server: str) -> None:
+        self._wait(self.local.stack.start_again(server), START_WITHIN_S)
 
     @contextlib.contextmanager
     def closing_paused(self) -> Iterator[None]:
