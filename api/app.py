@@ -16,6 +16,7 @@ from api.errors import exception_handler
 from api.events_read import EventsController, ReconciliationController
 from api.features import FeaturesController
 from api.ingest import EVENTS_PATH, IngestHandler
+from api.invoices import InvoicesController
 from api.meters import MetersController
 from api.openapi import openapi_config, openapi_json
 from api.operations import OperationsController, dashboard_route
@@ -40,6 +41,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     CustomersController,
     SubscriptionsController,
     SettingsController,
+    InvoicesController,
 )
 
 

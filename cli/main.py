@@ -21,6 +21,7 @@ COMMANDS = {
     "dev": "cli.dev",
     "key": "cli.key",
     "migrate": "cli.migrate",
+    "temporal-worker": "cli.temporal_worker",
     "worker": "cli.worker",
 }
 

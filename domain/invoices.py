@@ -10,10 +10,12 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from domain.errors import Invalid
-from domain.money import ZERO, total
+from domain.money import EXACT, ZERO, total
 from domain.pricing import rate
+from domain.proration import prorate
 from schemas.invoices import Invoice, InvoiceLine
-from schemas.prices import PlanPrice
+from schemas.periods import Period
+from schemas.prices import PlanPrice, RatedStep
 
 
 def assemble_invoice(
@@ -28,16 +30,18 @@ def assemble_invoice(
     cut: int,
     prices: Sequence[PlanPrice],
     usage: Mapping[str, Decimal | None],
+    whole: Period | None = None,
 ) -> Invoice:
     """The draft for one period of a subscription: one line a price, in the order of the prices.
 
     `line_ids` are as many as the prices. `usage` maps meter ids to what `[period_start, period_end)` holds at `cut`;
-    None is an aggregate without a value and is priced as 0 units. A function of its arguments only: closing the same
+    None is an aggregate without a value and is priced as 0 units. `whole` is the full period that this one is a part of
+    (a stub): fees are prorated by time, usage is not. A function of its arguments only: closing the same
     period at the same cut again makes the same invoice.
     Raises Invalid `usage_missing` (a meter that was not read is not zero), `currency_mixed`, `unknown_currency`.
     """
     lines = tuple(
-        _line(line_id, price, currency, _quantity(price, usage), period_start, period_end)
+        _prorated(_line(line_id, price, currency, _quantity(price, usage), period_start, period_end), whole, currency)
         for line_id, price in zip(line_ids, prices, strict=True)
     )
     subtotal = total([line.amount for line in lines])
@@ -93,3 +97,21 @@ def _line(
         amount=rated.amount,
         steps=rated.steps,
     )
+
+
+def _prorated(line: InvoiceLine, whole: Period | None, currency: str) -> InvoiceLine:
+    """A fee for a part of a period: the part's share of the whole amount, with the rest taken off as a step."""
+    if line.kind != "fee" or whole is None or (line.period_start, line.period_end) == (whole.start, whole.end):
+        return line
+    cuts = sorted({whole.start, line.period_start, line.period_end, whole.end})
+    part = prorate(line.amount, cuts, currency)[cuts.index(line.period_start)]
+    off = EXACT.subtract(part, line.exact_amount)
+    step = RatedStep(
+        kind="proration",
+        from_quantity=ZERO,
+        to_quantity=line.quantity,
+        quantity=Decimal(1),
+        unit_amount=off,
+        amount=off,
+    )
+    return replace(line, exact_amount=part, amount=part, steps=(*line.steps, step))

@@ -59,6 +59,15 @@ threshold_crossings = Counter(
     "meterstream_threshold_crossings_total", "Entitlement thresholds crossed.", registry=REGISTRY
 )
 
+# --- closing ----------------------------------------------------------------------------------------------------------
+closing_invoices = Counter("meterstream_closing_invoices_total", "Invoices of closed periods.", registry=REGISTRY)
+closing_failures = Counter(
+    "meterstream_closing_failures_total",
+    "Periods that could not be closed, by code; `recount_differs` is an alarm: windows and events disagree.",
+    ["code"],
+    registry=REGISTRY,
+)
+
 
 def exposition() -> bytes:
     """All metrics of this process in the Prometheus text format (`CONTENT_TYPE`)."""

@@ -43,3 +43,11 @@ class Invoice(Struct, frozen=True, kw_only=True):
     subtotal: Decimal
     total: Decimal
     amount_due: Decimal
+
+
+class KeptInvoice(Invoice, frozen=True, kw_only=True):
+    """An invoice as it is kept. `number` has no gap per tenant and environment; usage is complete up to `as_of`."""
+
+    number: str
+    as_of: datetime
+    issued_at: datetime

@@ -83,9 +83,10 @@ class RatedStep(Struct, frozen=True, kw_only=True):
     """One step of a rating. The steps' amounts sum to the line's exact amount.
 
     `from_quantity` (exclusive) and `to_quantity` (inclusive) say which units of the whole quantity it covers.
+    `proration` takes off a fee what lies outside the part of the period that is billed.
     """
 
-    kind: Literal["flat", "units", "free_units", "packages", "tier_units", "tier_flat"]
+    kind: Literal["flat", "units", "free_units", "packages", "tier_units", "tier_flat", "proration"]
     from_quantity: Decimal
     to_quantity: Decimal
     quantity: Decimal  # units or packages that were multiplied; 1 for a flat amount

@@ -1,0 +1,46 @@
+"""`/v1/invoices`: what closed periods came to. Finalized ones never change."""
+
+from litestar import Controller, get
+
+from api.auth import Principal, require
+from api.conventions import Page, PageLimit, page_of
+from api.deps import ApiDeps
+from schemas.invoices import KeptInvoice
+from stores.postgres import customers, invoices
+from stores.postgres.engine import transaction
+
+
+class InvoicesController(Controller):
+    path = "/v1/invoices"
+    tags = ("invoices",)
+
+    @get("/", guards=[require("invoices:read")])
+    async def list(
+        self,
+        principal: Principal,
+        deps: ApiDeps,
+        limit: PageLimit = 50,
+        cursor: str | None = None,
+        customer: str | None = None,
+        subscription: str | None = None,
+    ) -> Page[KeptInvoice]:
+        """Oldest first, with their lines."""
+        async with transaction(deps.engine) as conn:
+            of_customer = None
+            if customer is not None:
+                of_customer = (await customers.get_customer(conn, principal.scope, customer)).id
+            found = await invoices.list_invoices(
+                conn,
+                principal.scope,
+                limit=limit,
+                after=cursor,
+                customer_id=of_customer,
+                subscription_id=subscription,
+            )
+        return page_of(found, limit)
+
+    @get("/{invoice:str}", guards=[require("invoices:read")])
+    async def get(self, invoice: str, principal: Principal, deps: ApiDeps) -> KeptInvoice:
+        """By id or number. `steps` of a line say how its amount came about."""
+        async with transaction(deps.engine) as conn:
+            return await invoices.get_invoice(conn, principal.scope, invoice)

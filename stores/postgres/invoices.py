@@ -1,0 +1,171 @@
+"""Invoices with their lines as they are kept. A finalized one never changes."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, insert, or_, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.errors import NotFound
+from domain.quantities import format_quantity
+from schemas.invoices import InvoiceLine, KeptInvoice
+from schemas.prices import RatedStep
+from schemas.scope import Scope
+from stores.postgres.rows import in_scope, page
+from stores.postgres.tables import invoice_lines, invoice_numbers, invoices
+
+
+async def take_numbers(conn: AsyncConnection, scope: Scope, count: int) -> range:
+    """The next `count` numbers of the tenant and environment. Their row stays locked until the transaction ends, and a
+    transaction that fails gives them back: so there is never a gap.
+    """
+    first = {"tenant": scope.tenant, "environment": scope.environment, "last_number": count}
+    statement = (
+        upsert(invoice_numbers)
+        .values(first)
+        .on_conflict_do_update(
+            index_elements=[invoice_numbers.c.tenant, invoice_numbers.c.environment],
+            set_={"last_number": invoice_numbers.c.last_number + count},
+        )
+        .returning(invoice_numbers.c.last_number)
+    )
+    last = int((await conn.execute(statement)).scalar_one())
+    return range(last - count + 1, last + 1)
+
+
+async def insert_invoices(
+    conn: AsyncConnection, scope: Scope, made: Sequence[KeptInvoice], generations: Mapping[str, int]
+) -> None:
+    """`generations` maps meter ids to the generation that was billed. Idempotency key: the invoice's id."""
+    await conn.execute(insert(invoices), [_invoice_values(scope, invoice) for invoice in made])
+    lines = [
+        _line_values(invoice.id, position, line, generations)
+        for invoice in made
+        for position, line in enumerate(invoice.lines)
+    ]
+    if lines:
+        await conn.execute(insert(invoice_lines), lines)
+
+
+async def get_invoice(conn: AsyncConnection, scope: Scope, reference: str) -> KeptInvoice:
+    """By id or number. Raises NotFound `invoice_not_found`."""
+    named = or_(invoices.c.id == reference, invoices.c.number == reference)
+    row = (await conn.execute(select(invoices).where(in_scope(invoices, scope), named))).first()
+    if row is None:
+        raise NotFound(
+            "invoice_not_found", f"there is no invoice {reference!r}; GET /v1/invoices lists those there are"
+        )
+    return (await _with_lines(conn, [row]))[0]
+
+
+async def list_invoices(
+    conn: AsyncConnection,
+    scope: Scope,
+    *,
+    limit: int,
+    after: str | None,
+    customer_id: str | None = None,
+    subscription_id: str | None = None,
+) -> list[KeptInvoice]:
+    """Oldest first, up to `limit + 1`."""
+    query = select(invoices).where(in_scope(invoices, scope))
+    if customer_id is not None:
+        query = query.where(invoices.c.customer_id == customer_id)
+    if subscription_id is not None:
+        query = query.where(invoices.c.subscription_id == subscription_id)
+    rows = await conn.execute(page(query, invoices.c.id, limit=limit, after=after))
+    return await _with_lines(conn, rows.all())
+
+
+async def _with_lines(conn: AsyncConnection, rows: Sequence[Row[Any]]) -> list[KeptInvoice]:
+    lines: dict[str, list[InvoiceLine]] = {row.id: [] for row in rows}
+    query = select(invoice_lines).where(invoice_lines.c.invoice_id.in_(list(lines)))
+    for line in await conn.execute(query.order_by(invoice_lines.c.invoice_id, invoice_lines.c.position)):
+        lines[line.invoice_id].append(_line(line))
+    return [_invoice(row, lines[row.id]) for row in rows]
+
+
+def _invoice_values(scope: Scope, invoice: KeptInvoice) -> dict[str, Any]:
+    return {
+        "id": invoice.id,
+        "tenant": scope.tenant,
+        "environment": scope.environment,
+        "number": invoice.number,
+        "customer_id": invoice.customer_id,
+        "subscription_id": invoice.subscription_id,
+        "status": invoice.state,
+        "currency": invoice.currency,
+        "period_start": invoice.period_start,
+        "period_end": invoice.period_end,
+        "subtotal": invoice.subtotal,
+        "total": invoice.total,
+        "amount_due": invoice.amount_due,
+        "cut": invoice.cut,
+        "as_of": invoice.as_of,
+        "issued_at": invoice.issued_at,
+    }
+
+
+def _line_values(invoice_id: str, position: int, line: InvoiceLine, generations: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "invoice_id": invoice_id,
+        "position": position,
+        "id": line.id,
+        "kind": line.kind,
+        "price_id": line.price_id,
+        "price_key": line.price_key,
+        "description": line.description,
+        "meter_id": line.meter_id,
+        "generation": None if line.meter_id is None else generations[line.meter_id],
+        "quantity": line.quantity,
+        "exact_amount": line.exact_amount,
+        "amount": line.amount,
+        "period_start": line.period_start,
+        "period_end": line.period_end,
+        "steps": msgspec.to_builtins(line.steps),
+    }
+
+
+def _plain(value: Decimal) -> Decimal:
+    """The same number without trailing zeros, so that equal quantities read alike."""
+    return Decimal(format_quantity(value))
+
+
+def _line(row: Row[Any]) -> InvoiceLine:
+    return InvoiceLine(
+        id=row.id,
+        kind=row.kind,
+        price_id=row.price_id,
+        price_key=row.price_key,
+        description=row.description,
+        meter_id=row.meter_id,
+        quantity=_plain(row.quantity),
+        period_start=row.period_start,
+        period_end=row.period_end,
+        exact_amount=_plain(row.exact_amount),
+        amount=row.amount,
+        steps=msgspec.convert(row.steps, tuple[RatedStep, ...]),
+    )
+
+
+def _invoice(row: Row[Any], lines: Sequence[InvoiceLine]) -> KeptInvoice:
+    return KeptInvoice(
+        id=row.id,
+        customer_id=row.customer_id,
+        subscription_id=row.subscription_id,
+        currency=row.currency,
+        state=row.status,
+        period_start=row.period_start,
+        period_end=row.period_end,
+        cut=row.cut,
+        lines=tuple(lines),
+        subtotal=row.subtotal,
+        total=row.total,
+        amount_due=row.amount_due,
+        number=row.number,
+        as_of=row.as_of,
+        issued_at=row.issued_at,
+    )

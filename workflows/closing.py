@@ -1,0 +1,127 @@
+"""The closing of billing periods: durable, and decided by its history alone."""
+
+from datetime import timedelta
+from itertools import groupby
+
+from msgspec.structs import replace
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from domain.closing import advanced
+    from schemas.closing import (
+        BatchClosed,
+        ClosingBatch,
+        ClosingProgress,
+        ClosingReport,
+        Cutoff,
+        CutoffTaken,
+        DuePage,
+        DueQuestion,
+        FailedPeriod,
+    )
+    from workflows.activities import ClosingActivities
+    from workflows.ids import CLOSE_DUE_PERIODS
+
+# A history of this many batches stays far below Temporal's limits; then the run goes on in a new one.
+BATCHES_PER_HISTORY = 100
+START_TO_CLOSE = timedelta(minutes=5)
+HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+# Half a minute in all. What is away for longer ends the run; the schedule begins another, which finds what is left.
+RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=3.0,
+    maximum_interval=timedelta(seconds=10),
+    maximum_attempts=6,
+    non_retryable_error_types=["Invalid", "NotFound", "Conflict"],
+)
+UNEXPECTED = "unexpected_error"
+
+
+@workflow.defn(name=CLOSE_DUE_PERIODS)
+class CloseDuePeriods:
+    """Takes a cutoff and closes, batch by batch, every period that is due at it. One pass over all subscriptions."""
+
+    @workflow.run
+    async def run(self, progress: ClosingProgress) -> ClosingReport:
+        cutoff = progress.cutoff or await self._cutoff()
+        if cutoff is None:
+            return ClosingReport(cut=None, billed=0, stopped=0)
+        progress = replace(progress, cutoff=cutoff)
+        batches = 0
+        while True:
+            page = await self._find(DueQuestion(cutoff=cutoff, after=progress.after))
+            closed = BatchClosed()
+            if page.periods:
+                closed = await self._close(ClosingBatch(cutoff=cutoff, periods=page.periods))
+            progress = advanced(progress, page, closed)
+            if page.is_last:
+                return ClosingReport(cut=cutoff.cut, billed=progress.billed, stopped=progress.stopped)
+            batches += 1
+            if batches == BATCHES_PER_HISTORY:
+                workflow.continue_as_new(progress)
+
+    async def _cutoff(self) -> Cutoff | None:
+        """None when nothing is due."""
+        while True:
+            taken: CutoffTaken = await workflow.execute_activity_method(
+                ClosingActivities.take_cutoff,
+                start_to_close_timeout=START_TO_CLOSE,
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=RETRY,
+            )
+            if not taken.wait_s:
+                return taken.cutoff
+            await workflow.sleep(taken.wait_s)
+
+    async def _find(self, question: DueQuestion) -> DuePage:
+        return await workflow.execute_activity_method(
+            ClosingActivities.find_due, question, start_to_close_timeout=START_TO_CLOSE, retry_policy=RETRY
+        )
+
+    async def _close(self, batch: ClosingBatch) -> BatchClosed:
+        """A batch that fails for no reason we know is taken apart, so that one subscription holds up no other."""
+        try:
+            return await self._close_batch(batch)
+        except ActivityError as error:
+            if is_passing(error):
+                raise
+            reason = str(error.cause)
+        parts = [tuple(periods) for _, periods in groupby(batch.periods, key=lambda period: period.subscription_id)]
+        if len(parts) == 1:
+            return await self._give_up(batch, reason)
+        closed = BatchClosed()
+        for part in parts:
+            one = await self._close(replace(batch, periods=part))
+            closed = BatchClosed(
+                billed=closed.billed + one.billed,
+                already=closed.already + one.already,
+                stopped=closed.stopped + one.stopped,
+            )
+        return closed
+
+    async def _close_batch(self, batch: ClosingBatch) -> BatchClosed:
+        return await workflow.execute_activity_method(
+            ClosingActivities.close_batch,
+            batch,
+            start_to_close_timeout=START_TO_CLOSE,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=RETRY,
+        )
+
+    async def _give_up(self, batch: ClosingBatch, reason: str) -> BatchClosed:
+        first = batch.periods[0]
+        failed = FailedPeriod(
+            subscription_id=first.subscription_id, start=first.start, end=first.end, code=UNEXPECTED, message=reason
+        )
+        await workflow.execute_activity_method(
+            ClosingActivities.record_failure, failed, start_to_close_timeout=START_TO_CLOSE, retry_policy=RETRY
+        )
+        return BatchClosed(stopped=(first.subscription_id,))
+
+
+def is_passing(error: ActivityError) -> bool:
+    """Whether it says nothing about the batch: a service or a worker was away, or the run is cancelled."""
+    cause = error.cause
+    return not isinstance(cause, ApplicationError) or cause.type == "Unavailable"

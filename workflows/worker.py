@@ -1,0 +1,77 @@
+"""The connection to Temporal, and the worker that runs our workflows and activities."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from domain.errors import Unavailable
+from runtime.settings import Settings, TemporalSettings
+from workflows.activities import ClosingActivities
+from workflows.closing import CloseDuePeriods
+from workflows.converter import DATA_CONVERTER
+from workflows.schedules import ensure_closing_schedule
+
+SERVICE = "temporal"
+MAX_ACTIVITIES = 4
+STOP_WITHIN = timedelta(seconds=5)
+FIRST_WAIT_S = 0.25
+LONGEST_WAIT_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def connect(settings: TemporalSettings) -> Client:
+    """Raises Unavailable when nobody answers."""
+    try:
+        return await Client.connect(settings.address, namespace=settings.namespace, data_converter=DATA_CONVERTER)
+    except (RuntimeError, RPCError) as error:
+        raise Unavailable(SERVICE, f"Temporal does not answer at {settings.address}: {error}") from error
+
+
+async def prepared(settings: Settings, stopping: asyncio.Event) -> Client | None:
+    """A client, once Temporal answers and has our schedule; None when told to stop before."""
+    wait_s = FIRST_WAIT_S
+    while not stopping.is_set():
+        try:
+            return await _prepare(settings)
+        except Unavailable as error:
+            _log.warning("waiting_for_service", service=error.service, reason=error.message)
+        try:
+            async with asyncio.timeout(wait_s):
+                await stopping.wait()
+        except TimeoutError:
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+    return None
+
+
+async def _prepare(settings: Settings) -> Client:
+    client = await connect(settings.temporal)
+    try:
+        await ensure_closing_schedule(client, settings.closing, settings.temporal.task_queue)
+    except RPCError as error:  # also: the namespace is not there yet
+        raise Unavailable(SERVICE, f"Temporal refuses the schedule: {error}") from error
+    return client
+
+
+def create_worker(client: Client, task_queue: str, activities: ClosingActivities) -> Worker:
+    """Runs within `async with`. Leaving it lets activities finish for a few seconds; what is cut off is repeated."""
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[CloseDuePeriods],
+        activities=activities.all,
+        max_concurrent_activities=MAX_ACTIVITIES,
+        graceful_shutdown_timeout=STOP_WITHIN,
+    )
+
+
+async def answers(client: Client) -> bool:
+    """Whether Temporal serves."""
+    try:
+        return await client.service_client.check_health(timeout=timedelta(seconds=2))
+    except RPCError:
+        return False
