@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Text, and_, cast, delete, func, insert, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Row, Text, and_, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,7 +18,7 @@ from stores.postgres.rows import in_scope, page, refuse_taken
 from stores.postgres.tables import customer_references, customers
 
 _ALIASES = (
-    select(func.coalesce(func.array_agg(customer_references.c.reference), cast("{}", ARRAY(Text))))
+    select(func.coalesce(func.array_agg(customer_references.c.reference), array((), type_=Text)))
     .where(customer_references.c.customer_id == customers.c.id, customer_references.c.kind == "alias")
     .correlate(customers)
     .scalar_subquery()

@@ -302,7 +302,8 @@ def test_a_change_of_what_somebody_else_has_changed_is_refused(shop: httpx.Clien
         412,
         "precondition_failed",
     )
-    assert _made(shop.get("/v1/customers/edited"))["name"] == "first"
+    kept = _made(shop.get("/v1/customers/edited"))
+    assert (kept["name"], kept["aliases"]) == ("first", [])
 
 
 def test_the_good_events_of_a_request_are_kept_and_each_bad_one_is_named(shop: httpx.Client, months: Months) -> None:
