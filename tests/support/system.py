@@ -22,7 +22,7 @@ from workflows.ids import CLOSING_SCHEDULE
 T = TypeVar("T")
 
 SETTINGS = {
-    "METERSTREAM_CLOSING_SCHEDULE_INTERVAL_S": "1",
+    "METERSTREAM_CLOSING_SCHEDULE_INTERVAL_S": "2",
     "METERSTREAM_CLOSING_CUT_MIN_INTERVAL_S": "0",
     "METERSTREAM_CLOSING_BATCH_SIZE": "5",
     # A killed worker's partitions are free for its successor after this.
