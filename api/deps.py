@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.auth import Authenticator
+from api.entitlements_view import EntitlementsView
 from api.limits_view import LimitsView
 from runtime.clock import Clock
 from runtime.ids import Ids
@@ -42,5 +42,5 @@ class ApiDeps(msgspec.Struct, frozen=True, kw_only=True):
     clickhouse: ClickhouseClient | None = None
     end_offsets: Callable[[], Awaitable[Mapping[int, int]]] | None = None
     """Partition of usage.raw -> offset of the next record, for the lag of partitions. Raises Unavailable."""
-    entitlements: Any = None
+    entitlements: EntitlementsView | None = None
     """The in-memory view of entitlements.state."""

@@ -1,7 +1,7 @@
 """The schema at /openapi.json (OpenAPI 3.1) and its rendering at /docs, which loads nothing from anywhere.
 
-Litestar describes its controllers; what it cannot know is added here: `POST /v1/events`, which is bare ASGI, the key, and
-that every error is a problem.
+Litestar describes its controllers; what it cannot know is added here: `POST /v1/events`, which is bare ASGI, `POST
+/v1/check`, which reads its own body, the key, and that every error is a problem.
 """
 
 from typing import Any
@@ -11,8 +11,10 @@ from litestar import Request, Response, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
+from api.check import CHECK_PATH, CheckRefusal, CheckRequest, CheckResult
 from api.errors import PROBLEM_JSON, Problem
 from api.ingest import EVENTS_PATH
+from api.openapi_check import CHECK_OPERATION
 from api.openapi_events import INGEST_OPERATION
 from api.openapi_page import page
 from schemas.events import IngestAnswer, UsageEvent
@@ -21,7 +23,7 @@ VERSION = "1"
 _METHODS = ("get", "post", "put", "patch", "delete")
 _UNGUARDED = ("/healthz", "/readyz", "/metrics")
 _PROBLEM = {"$ref": "#/components/responses/Problem"}
-_OWN_SCHEMAS = (Problem, IngestAnswer, UsageEvent)
+_OWN_SCHEMAS = (Problem, IngestAnswer, UsageEvent, CheckRequest, CheckResult, CheckRefusal)
 
 
 class DocsPlugin(OpenAPIRenderPlugin):
@@ -55,6 +57,7 @@ def complete(generated: dict[str, Any]) -> dict[str, Any]:
     """The generated schema with what Litestar does not know; the one given is not changed."""
     paths = {path: _path_item(path, item) for path, item in generated.get("paths", {}).items()}
     paths[EVENTS_PATH] = {**paths.get(EVENTS_PATH, {}), "post": INGEST_OPERATION}
+    paths[CHECK_PATH] = {"post": CHECK_OPERATION}
     given = generated.get("components", {})
     _, own = msgspec.json.schema_components(_OWN_SCHEMAS, ref_template="#/components/schemas/{name}")
     components = {

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.app import Api, create_app
 from api.auth import Authenticator
 from api.deps import ApiDeps, ReadinessCheck
+from api.entitlements_view import EntitlementsView
 from api.limits_view import LimitsView
 from domain.errors import Unavailable
 from runtime.clock import SystemClock
@@ -105,6 +106,9 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
         limits = LimitsView(settings.kafka)
         opened.push_async_callback(limits.stop)
         await limits.start()
+        entitlements = EntitlementsView(settings.kafka)
+        opened.push_async_callback(entitlements.stop)
+        await entitlements.start()
         await opened.enter_async_context(_in_background(Relay(settings.postgres, settings.kafka)))
         try:
             await producer.start()
@@ -119,9 +123,13 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
             auth=Authenticator(ApiKeys(engine, clock, ids), settings.api.key_cache_s, time.monotonic),
             limits=limits,
             stopping=stopping,
-            readiness=readiness(settings, engine, producer, limits, clickhouse),
+            readiness=[
+                *readiness(settings, engine, producer, limits, clickhouse),
+                _entitlements_ready(entitlements),
+            ],
             clickhouse=clickhouse,
             end_offsets=ends.read,
+            entitlements=entitlements,
         )
 
 
@@ -139,6 +147,13 @@ async def _in_background(relay: Relay) -> AsyncIterator[None]:
 def _relay_ended(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("the outbox relay has stopped: catalog changes do not leave", exc_info=error)
+
+
+def _entitlements_ready(view: EntitlementsView) -> ReadinessCheck:
+    async def is_ready() -> bool:
+        return view.is_ready
+
+    return ReadinessCheck(name="entitlements", is_ready=is_ready)
 
 
 def readiness(

@@ -61,27 +61,53 @@ async def usage_at_positions(
     topic_id: str,
     vector: Mapping[int, int],
 ) -> UsageState:
-    """The state a counter is seeded with (protocol 4, 10): all blocks with `cut < cut_below`, from the windows, and of
-    the later ones those up to `vector` (partition -> last done offset), from events.
-
-    Read `vector`, and then `cut_below`, from the ledger before calling: every block below `cut_below` must be done.
-    """
+    """`usage_of_many_at_positions` of one range."""
     one = UsageRange(meter_id=meter_id, generation=generation, references=tuple(references), start=start, end=end)
-    parameters: dict[str, Any] = {"tenant": tenant, "environment": environment, "cut": cut_below}
-    halves = _halves(client, [one], parameters, "windows")
-    parameters |= {
-        "topic_id": topic_id,
-        "partitions": list(vector),
-        "offsets": list(vector.values()),
-    }
-    later = (
-        "cut >= {cut:UInt64} AND topic_id = {topic_id:String} AND toInt64(`offset`) <= "
-        "transform(partition, {partitions:Array(UInt16)}, {offsets:Array(Int64)}, toInt64(-1))"
+    found = await usage_of_many_at_positions(
+        client, tenant, environment, [one], cut_below=cut_below, topic_id=topic_id, vector=vector
     )
-    whole = _pieces(0, one, [(epoch_ms(start), epoch_ms(end))])
-    if vector and whole:
-        halves.append(_from_events(client, whole, parameters, "later", later))
-    return (await _merged(client, halves, parameters, 1))[0]
+    return found[0]
+
+
+async def usage_of_many_at_positions(
+    client: ClickhouseClient,
+    tenant: str,
+    environment: str,
+    ranges: Sequence[UsageRange],
+    *,
+    cut_below: int,
+    topic_id: str,
+    vector: Mapping[int, int],
+) -> list[UsageState]:
+    """The states counters are seeded with (protocol 4, 10), in order: all blocks with `cut < cut_below`, from the
+    windows, and of the later ones those up to `vector` (partition -> last done offset), from events.
+
+    Read `cut_below`, and then `vector`, from the ledger before calling: every block below `cut_below` is done, so it lies
+    within a vector that is read after it. The other way round, a block done in between is read though it lies beyond.
+    """
+    states: list[UsageState] = []
+    for first in range(0, len(ranges), MAX_RANGES):
+        some = ranges[first : first + MAX_RANGES]
+        parameters: dict[str, Any] = {"tenant": tenant, "environment": environment, "cut": cut_below}
+        halves = _halves(client, some, parameters, "windows")
+        parameters |= {
+            "topic_id": topic_id,
+            "partitions": list(vector),
+            "offsets": list(vector.values()),
+        }
+        later = (
+            "cut >= {cut:UInt64} AND topic_id = {topic_id:String} AND toInt64(`offset`) <= "
+            "transform(partition, {partitions:Array(UInt16)}, {offsets:Array(Int64)}, toInt64(-1))"
+        )
+        pieces = [
+            piece
+            for place, one in enumerate(some)
+            for piece in _pieces(place, one, [(epoch_ms(one.start), epoch_ms(one.end))])
+        ]
+        if vector and pieces:
+            halves.append(_from_events(client, pieces, parameters, "later", later))
+        states += await _merged(client, halves, parameters, len(some))
+    return states
 
 
 async def _read(

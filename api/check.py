@@ -1,0 +1,194 @@
+"""`POST /v1/check` and a customer's entitlements: answered from memory, no store is asked."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from litestar import Controller, Request, Response, get, post
+
+from api.auth import Principal, require
+from api.conventions import Page
+from api.deps import ApiDeps
+from api.entitlements_view import EntitlementsFold, EntitlementsView, HeldCustomer
+from api.plain_asgi import JSON
+from domain.errors import FieldError, Invalid, MeterstreamError, Unavailable
+from domain.quantities import format_quantity, parse_quantity
+from schemas.entitlements import CheckAnswer, CheckReason
+
+CHECK_PATH = "/v1/check"
+SCOPE = "checks:read"
+CHECKS_MAX = 1_000
+# An answer that says less than this of the present is marked.
+STALE_AFTER = timedelta(seconds=10)
+_WHITESPACE = b" \t\r\n"
+_ZERO = Decimal(0)
+
+
+class CheckRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`customer` by id, external id or alias; `feature` by id or key; `quantity` a string or a number, default 0."""
+
+    customer: str
+    feature: str
+    quantity: str | int | Decimal = "0"
+
+
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """`CheckAnswer` as it goes out: quantities are strings, null where the feature has none."""
+
+    allowed: bool
+    reason: CheckReason
+    usage: str | None
+    limit: str | None
+    balance: str | None
+    overage: str | None
+    resets_at: datetime | None
+    as_of: datetime | None
+    stale: bool
+    config: str | None = None
+
+
+class RefusedCheck(msgspec.Struct, frozen=True, kw_only=True):
+    code: str
+    message: str
+
+
+class CheckRefusal(msgspec.Struct, frozen=True, kw_only=True):
+    """In the place of an answer, for a check of an array that has none."""
+
+    error: RefusedCheck
+
+
+class FeatureStanding(CheckResult, frozen=True, kw_only=True):
+    """One feature of a customer, as a check of quantity 0 answers it. Unknown usage is null with `unknown_usage`."""
+
+    feature: str
+
+
+class UsageUnknown(Unavailable):
+    """The customer's usage is not known yet: never "0 used"."""
+
+    def __init__(self) -> None:
+        super().__init__("usage", "the usage of this period is not known yet: ask again")
+        self.code = "usage_unknown"
+
+
+_encoder = msgspec.json.Encoder()
+_request = msgspec.json.Decoder(CheckRequest)
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Checker:
+    """Answers of one request: all at one instant, for one tenant and environment."""
+
+    def __init__(self, fold: EntitlementsFold, principal: Principal, now: datetime) -> None:
+        self._fold = fold
+        self._principal = principal
+        self._now = now
+
+    def answer(self, raw: bytes | msgspec.Raw) -> CheckResult:
+        """Raises Invalid, NotFound, UsageUnknown."""
+        asked = _decoded(raw)
+        result = self._checked(self._find(asked.customer), asked.feature, _quantity(asked.quantity))
+        if result.reason == "unknown_usage":
+            raise UsageUnknown
+        return _result(result)
+
+    def answer_each(self, raws: Sequence[msgspec.Raw]) -> list[CheckResult | CheckRefusal]:
+        answers: list[CheckResult | CheckRefusal] = []
+        for raw in raws:
+            try:
+                answers.append(self.answer(raw))
+            except MeterstreamError as error:
+                answers.append(CheckRefusal(error=RefusedCheck(code=error.code, message=error.message)))
+        return answers
+
+    def standings(self, customer: str) -> list[FeatureStanding]:
+        """Raises NotFound."""
+        held = self._find(customer)
+        return [
+            FeatureStanding(feature=feature, **msgspec.structs.asdict(_result(self._checked(held, feature, _ZERO))))
+            for feature in held.standings.features
+        ]
+
+    def _find(self, customer: str) -> HeldCustomer:
+        return self._fold.find(self._principal.tenant, self._principal.environment, customer)
+
+    def _checked(self, held: HeldCustomer, feature: str, quantity: Decimal) -> CheckAnswer:
+        as_of = self._fold.as_of(held)
+        stale = as_of is None or self._now - as_of > STALE_AFTER
+        return held.standings.check(feature, quantity, now=self._now, as_of=as_of, stale=stale)
+
+
+class CheckController(Controller):
+    tags = ("entitlements",)
+
+    @post(CHECK_PATH, guards=[require(SCOPE)], status_code=200, include_in_schema=False)
+    async def check(self, request: Request[Any, Any, Any], principal: Principal, deps: ApiDeps) -> Response[bytes]:
+        """Whether `quantity` more fits; one check, or up to 1,000 as an array. Described in `api.openapi_check`."""
+        body = (await request.body()).strip(_WHITESPACE)
+        checker = Checker(view_of(deps).current(), principal, deps.clock.now())
+        answer: Any = checker.answer_each(_checks(body)) if body.startswith(b"[") else checker.answer(body)
+        return Response(_encoder.encode(answer), media_type=JSON)
+
+    @get("/v1/customers/{customer:str}/entitlements", guards=[require(SCOPE)])
+    async def entitlements(self, customer: str, principal: Principal, deps: ApiDeps) -> Page[FeatureStanding]:
+        """All features of a customer at once, as checks of quantity 0 answer them."""
+        checker = Checker(view_of(deps).current(), principal, deps.clock.now())
+        return Page(items=checker.standings(customer))
+
+
+def view_of(deps: ApiDeps) -> EntitlementsView:
+    """Raises Unavailable in a process that runs without it."""
+    if deps.entitlements is None:
+        raise Unavailable("entitlements", "this process keeps no balances")
+    return deps.entitlements
+
+
+def _checks(body: bytes) -> list[msgspec.Raw]:
+    try:
+        raws = _array.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid("malformed_json", "the body is not JSON") from error
+    if not 0 < len(raws) <= CHECKS_MAX:
+        raise Invalid("invalid_request", f"an array holds 1 to {CHECKS_MAX} checks")
+    return raws
+
+
+def _decoded(raw: bytes | msgspec.Raw) -> CheckRequest:
+    try:
+        return _request.decode(raw)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        code = "unknown_field" if "unknown field" in text else "invalid_value"
+        raise Invalid("invalid_request", text, [FieldError(pointer="", code=code, message=text)]) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid("malformed_json", "the body is not JSON") from error
+
+
+def _quantity(sent: str | int | Decimal) -> Decimal:
+    try:
+        return parse_quantity(sent)
+    except Invalid as error:
+        field = FieldError(pointer="/quantity", code=error.code, message=error.message)
+        raise Invalid(error.code, error.message, [field]) from error
+
+
+def _result(answer: CheckAnswer) -> CheckResult:
+    return CheckResult(
+        allowed=answer.allowed,
+        reason=answer.reason,
+        usage=_text(answer.usage),
+        limit=_text(answer.limit),
+        balance=_text(answer.balance),
+        overage=_text(answer.overage),
+        resets_at=answer.resets_at,
+        as_of=answer.as_of,
+        stale=answer.stale,
+        config=answer.config,
+    )
+
+
+def _text(quantity: Decimal | None) -> str | None:
+    return None if quantity is None else format_quantity(quantity)

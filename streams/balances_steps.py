@@ -1,0 +1,334 @@
+"""The steps of a batch of deltas and contracts: fold, read what is missing, tell, write."""
+
+import asyncio
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from domain import balances as fold
+from domain.counters import wanted
+from domain.errors import Invalid
+from schemas.balances import CustomerBalances, DeltasProgress, Version
+from schemas.contracts import CustomerContract, EntitlementsState, PartitionFreshness, ThresholdCrossed
+from schemas.deltas import BlockDeltas
+from schemas.topics import CONTRACTS_CHANGED, ENTITLEMENTS_STATE, ENTITLEMENTS_THRESHOLDS, USAGE_DELTAS
+from streams.balances_seed import MAX_COUNTERS, Pace, Seeds, Wish
+from streams.balances_table import BalancesTable
+from streams.consume import Rejection
+from streams.deps import WorkerDeps
+
+# Customers looked at by one batch for counters to read.
+_LOOKED_AT = 1_000
+
+_encoder = msgspec.json.Encoder()
+_deltas = msgspec.json.Decoder(BlockDeltas)
+_contracts = msgspec.json.Decoder(CustomerContract)
+_log = structlog.get_logger(__name__)
+
+
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of either topic. A tombstone is neither."""
+
+    event: Any
+    deltas: BlockDeltas | None = None
+    contract: CustomerContract | None = None
+
+
+class Owned:
+    """What is kept in memory of an owned partition."""
+
+    def __init__(self, progress: DeltasProgress) -> None:
+        self.progress = progress
+        self.version: Version = progress.version
+        self.as_of: dict[int, int] = {}
+        self.told_as_of = 0
+        self.pending: dict[str, None] = {}  # customers with counters to be read, in order
+        self.stale: set[str] = set()  # those of them with a counter that is behind
+        self._selections: list[tuple[datetime, str]] = []
+        self._until: dict[str, datetime] = {}
+
+    def select_until(self, until: datetime, name: str) -> None:
+        """The customer's contract selects other counters from then on."""
+        if self._until.get(name) != until:
+            self._until[name] = until
+            heapq.heappush(self._selections, (until, name))
+
+    def take_due(self, now: datetime) -> None:
+        """Customers whose contract selects other counters by now."""
+        while self._selections and self._selections[0][0] <= now:
+            until, name = heapq.heappop(self._selections)
+            if self._until.get(name) == until:
+                del self._until[name]
+            self.pending[name] = None
+
+    def note(self, name: str, balances: CustomerBalances) -> None:
+        if any(one.due for one in balances.counters):
+            self.stale.add(name)
+            self.pending[name] = None
+        else:
+            self.stale.discard(name)
+
+    def has_work(self, *, rereads: bool) -> bool:
+        return bool(self.pending) and (rereads or len(self.pending) > len(self.stale))
+
+    def fresh_as_of(self, raw_partitions: int) -> int:
+        """Of all source partitions the oldest. While a counter is behind, so is what can be said."""
+        if not self.stale:
+            self.told_as_of = max(
+                self.told_as_of, min(self.as_of.get(partition, 0) for partition in range(raw_partitions))
+            )
+        return self.told_as_of
+
+
+class Share:
+    """One partition's part of a batch."""
+
+    def __init__(self, partition: int, owned: Owned, event: Any) -> None:
+        self.partition = partition
+        self.owned = owned
+        self.event = event
+        self.progress = owned.progress
+        self.before: dict[str, CustomerBalances | None] = {}
+        self.after: dict[str, CustomerBalances] = {}
+        self.touched: set[str] = set()
+        self.crossed: list[ThresholdCrossed] = []
+
+
+class Batch:
+    def __init__(self, shares: Sequence[Share]) -> None:
+        self.shares = shares
+        self.settled = False
+
+
+class Balances:
+    """`streams.consume.Steps` of the balances worker. Everything of a partition is forgotten when it is assigned anew."""
+
+    def __init__(self, deps: WorkerDeps, table: BalancesTable, seeds: Seeds, topic_id: str) -> None:
+        self._deps = deps
+        self._table = table
+        self._seeds = seeds
+        self._topic_id = topic_id
+        self._owned: dict[int, Owned] = {}
+        self._pace = Pace(deps.clock)
+        self._emitted_at = 0.0
+
+    def forget(self) -> None:
+        self._owned = {}
+
+    def decode(self, event: Any) -> Incoming:
+        value = event.message.value
+        try:
+            if event.message.topic == USAGE_DELTAS:
+                return Incoming(event=event, deltas=_deltas.decode(value or b""))
+            if value is None:
+                return Incoming(event=event)
+            return Incoming(event=event, contract=_contracts.decode(value))
+        except msgspec.DecodeError as error:
+            raise Invalid("malformed_json", str(error)) from error
+
+    def step(self, decoded: Sequence[Incoming]) -> Batch:
+        by_partition: defaultdict[int, list[Incoming]] = defaultdict(list)
+        for one in decoded:
+            by_partition[one.event.message.partition].append(one)
+        return Batch([self._fold(partition, own) for partition, own in by_partition.items()])
+
+    async def emit(self, effects: Batch, rejected: Sequence[Rejection]) -> None:
+        """State and thresholds leave before the table is written, under versions that never fall."""
+        await self._paced()
+        if not effects.settled:
+            await self._read(effects)
+            self._settle(effects)
+            effects.settled = True
+        for refused in rejected:
+            message = refused.event.message
+            _log.error("a record cannot be read", topic=message.topic, offset=message.offset, code=refused.code)
+        await asyncio.gather(*(send for share in effects.shares for send in self._sends(share)))
+        # After the states that it speaks of.
+        await asyncio.gather(*(send for share in effects.shares for send in self._freshness(share)))
+
+    async def write(self, effects: Batch, events: Sequence[Any]) -> None:  # noqa: ARG002 - each share has its own event
+        for share in effects.shares:
+            changed = {name: one for name, one in share.after.items() if one != share.before[name]}
+            moved = share.progress.applied != share.owned.progress.applied or bool(changed)
+            progress = replace(share.progress, version=share.owned.version)
+            self._table.write(share.event, changed, progress if moved else None)
+            share.owned.progress = progress
+        await self._table.drained()
+
+    # --- folding ---
+
+    def _fold(self, partition: int, incoming: Sequence[Incoming]) -> Share:
+        event = incoming[-1].event
+        owned = self._owned.get(partition) or self._load(partition, event)
+        share = Share(partition, owned, event)
+        now = self._deps.clock.now()
+        for one in incoming:
+            offset = one.event.message.offset
+            if one.event.message.topic == CONTRACTS_CHANGED:
+                owned.version = fold.later(owned.version, (-1, offset))
+            else:
+                owned.version = fold.later(owned.version, (offset, -1))
+            if one.contract is not None:
+                self._fold_contract(share, one.contract, now)
+            elif one.deltas is not None:
+                self._fold_deltas(share, one.deltas)
+        owned.take_due(now)
+        return share
+
+    def _fold_contract(self, share: Share, contract: CustomerContract, now: datetime) -> None:
+        name = f"{contract.tenant}/{contract.environment}/{contract.customer_id}"
+        share.after[name] = fold.with_contract(self._held(share, name), contract, now)
+        share.touched.add(name)
+        share.owned.pending[name] = None
+
+    def _fold_deltas(self, share: Share, deltas: BlockDeltas) -> None:
+        owned, source = share.owned, deltas.partition
+        if deltas.is_tick:
+            if deltas.last_offset <= share.progress.applied.get(source, -1):
+                owned.as_of[source] = max(owned.as_of.get(source, 0), deltas.as_of_ms)
+            return
+        if not fold.follows(share.progress, deltas):
+            return
+        for name, changes in fold.by_customer(deltas.changes).items():
+            held = self._held(share, name)
+            if held is None:
+                continue  # no contract: the seed finds it later
+            share.after[name] = fold.with_block(held, source, deltas.last_offset, changes)
+            share.touched.add(name)
+        share.progress = fold.advanced(share.progress, deltas)
+        owned.as_of[source] = max(owned.as_of.get(source, 0), deltas.as_of_ms)
+
+    def _held(self, share: Share, name: str) -> CustomerBalances | None:
+        if name in share.after:
+            return share.after[name]
+        if name not in share.before:
+            share.before[name] = self._table.customer(share.event, name)
+        return share.before[name]
+
+    def _load(self, partition: int, event: Any) -> Owned:
+        found = self._table.progress(event)
+        owned = Owned(found or DeltasProgress(version=(-1, -1), topic_id=self._topic_id, applied={}))
+        now = self._deps.clock.now()
+        for name, balances in self._table.customers_of(partition):
+            owned.note(name, balances)
+            if fold.to_read(balances, now):
+                owned.pending[name] = None
+            else:
+                owned.select_until(wanted(balances.contract, now)[1], name)
+        self._owned[partition] = owned
+        return owned
+
+    # --- reading ---
+
+    async def _read(self, batch: Batch) -> None:
+        now = self._deps.clock.now()
+        for share in batch.shares:
+            for name in share.touched:
+                share.owned.note(name, share.after[name])
+        rereads = self._pace.may_reread()
+        if not any(share.owned.has_work(rereads=rereads) for share in batch.shares):
+            return
+        at = await self._seeds.positions()
+        if rereads:
+            self._pace.begin()
+        room = MAX_COUNTERS
+        for share in batch.shares:
+            wishes = self._wishes(share, now, at.version, room, rereads=rereads)
+            room -= sum(len(wish.keys) for wish in wishes)
+            held = {wish.name: share.after[wish.name] for wish in wishes}
+            share.after |= await self._seeds.read(wishes, held, at)
+            self._done_reading(share, wishes, now)
+        if rereads:
+            self._pace.end()
+
+    def _wishes(self, share: Share, now: datetime, version: int, room: int, *, rereads: bool) -> list[Wish]:
+        wishes: list[Wish] = []
+        pending = share.owned.pending
+        for name in list(islice(pending, _LOOKED_AT)):
+            held = self._held(share, name)
+            if held is None:
+                del pending[name]
+                continue
+            pruned = fold.pruned(held, now)
+            share.after[name] = pruned
+            keys = fold.to_read(pruned, now)
+            if not rereads:
+                due = {one.key for one in pruned.counters if one.due}
+                keys = {key: aggregation for key, aggregation in keys.items() if key not in due}
+            if (keys or name in share.owned.stale) and (
+                not keys or pruned.contract.version > version or len(keys) > room
+            ):
+                # Not yet: behind the others, so that they get their turn.
+                del pending[name]
+                pending[name] = None
+                continue
+            room -= len(keys)
+            wishes.append(Wish(name=name, contract=pruned.contract, keys=keys))
+        return wishes
+
+    def _done_reading(self, share: Share, wishes: Sequence[Wish], now: datetime) -> None:
+        for wish in wishes:
+            del share.owned.pending[wish.name]
+            balances = share.after[wish.name]
+            share.owned.note(wish.name, balances)
+            share.owned.select_until(wanted(balances.contract, now)[1], wish.name)
+            share.touched.add(wish.name)
+
+    # --- telling ---
+
+    def _settle(self, batch: Batch) -> None:
+        now = self._deps.clock.now()
+        for share in batch.shares:
+            for name in share.touched:
+                balances, crossed = fold.with_crossings(share.after[name], now)
+                share.crossed += crossed
+                before = share.before.get(name)
+                if balances != before:
+                    version = fold.later(share.owned.version, balances.version)
+                    balances = replace(balances, version=version)
+                share.after[name] = balances
+
+    def _sends(self, share: Share) -> list[Any]:
+        owned, partition, producer = share.owned, share.partition, self._deps.producer
+        as_of = owned.fresh_as_of(self._deps.settings.kafka.raw_partitions)
+        sends = []
+        for name in share.touched:
+            balances = share.after[name]
+            state = EntitlementsState(
+                version=fold.later(owned.version, balances.version),
+                as_of_ms=as_of,
+                contract=balances.contract,
+                counters=fold.counter_states(balances),
+            )
+            sends.append(producer.send(ENTITLEMENTS_STATE, partition, key=name.encode(), value=_encoder.encode(state)))
+        sends += [
+            producer.send(
+                ENTITLEMENTS_THRESHOLDS, partition, key=fold.threshold_key(one).encode(), value=_encoder.encode(one)
+            )
+            for one in share.crossed
+        ]
+        return sends
+
+    def _freshness(self, share: Share) -> list[Any]:
+        owned, partition = share.owned, share.partition
+        as_of = owned.fresh_as_of(self._deps.settings.kafka.raw_partitions)
+        if not as_of:
+            return []
+        freshness = PartitionFreshness(partition=partition, version=owned.version, as_of_ms=as_of)
+        key, value = f"@as_of/{partition}".encode(), _encoder.encode(freshness)
+        return [self._deps.producer.send(ENTITLEMENTS_STATE, partition, key=key, value=value)]
+
+    async def _paced(self) -> None:
+        """Batches leave at most once a flush interval: what comes meanwhile makes the next one larger, not more of them."""
+        loop = asyncio.get_running_loop()
+        left_s = self._emitted_at + self._deps.settings.balances.flush_interval_s - loop.time()
+        if left_s > 0:
+            await asyncio.sleep(left_s)
+        self._emitted_at = loop.time()
