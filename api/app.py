@@ -10,6 +10,7 @@ from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
 from api.auth import provide_principal
+from api.check import CheckController
 from api.customers import CustomersController
 from api.deps import ApiDeps
 from api.errors import exception_handler
@@ -41,6 +42,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     CustomersController,
     SubscriptionsController,
     SettingsController,
+    CheckController,
     InvoicesController,
 )
 

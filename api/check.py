@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
@@ -26,12 +26,16 @@ _WHITESPACE = b" \t\r\n"
 _ZERO = Decimal(0)
 
 
+# Any, so that a number keeps all its digits.
+Quantity = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["string", "number"]})]
+
+
 class CheckRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`customer` by id, external id or alias; `feature` by id or key; `quantity` a string or a number, default 0."""
 
     customer: str
     feature: str
-    quantity: str | int | Decimal = "0"
+    quantity: Quantity = "0"
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +79,7 @@ class UsageUnknown(Unavailable):
 
 
 _encoder = msgspec.json.Encoder()
-_request = msgspec.json.Decoder(CheckRequest)
+_request = msgspec.json.Decoder(CheckRequest, float_hook=Decimal)
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -167,7 +171,7 @@ def _decoded(raw: bytes | msgspec.Raw) -> CheckRequest:
         raise Invalid("malformed_json", "the body is not JSON") from error
 
 
-def _quantity(sent: str | int | Decimal) -> Decimal:
+def _quantity(sent: object) -> Decimal:
     try:
         return parse_quantity(sent)
     except Invalid as error:
