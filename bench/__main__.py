@@ -6,6 +6,7 @@ parts allow by themselves, measured in the same run.
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 import tempfile
@@ -97,11 +98,28 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="once and small: shows that everything works, no more")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="set the figures beside those of an older run")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go as JSON")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a fresh directory, kept with all logs")
     given = parser.parse_args()
     unknown = sorted(set(given.scenarios) - set(SCENARIOS))
     if unknown:
         parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
     return given
+
+
+def run_in(data: Path | None, names: Sequence[str], scale: Scale) -> Run | None:
+    """None when nothing could be measured: why is printed."""
+    with contextlib.ExitStack() as opened:
+        if data is None:
+            data = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="meterstream-bench-")))
+        try:
+            return uvloop.run(measure(names, scale, data))
+        except (PartFailedError, StackError, BenchError) as error:
+            console.print(str(error), style="red", markup=False)
+        except TimeoutError:
+            console.print(f"not done within {WITHIN_S:g} s", style="red")
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            console.print("stopped")
+    return None
 
 
 def main() -> int:
@@ -113,18 +131,9 @@ def main() -> int:
         console.print(f"cannot compare: {error}")
         return 2
     names = [name for name in SCENARIOS if name in given.scenarios] or list(SCENARIOS)
-    with tempfile.TemporaryDirectory(prefix="meterstream-bench-") as data:
-        try:
-            run = uvloop.run(measure(names, QUICK if given.quick else FULL, Path(data)))
-        except (PartFailedError, StackError, BenchError) as error:
-            console.print(f"[red]{error}[/]", markup=True)
-            return 1
-        except TimeoutError:
-            console.print(f"[red]not done within {WITHIN_S:g} s[/]")
-            return 1
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            console.print("stopped")
-            return 130
+    run = run_in(given.data, names, QUICK if given.quick else FULL)
+    if run is None:
+        return 1
     show(run, old, str(given.compare))
     report.write_results(run.measured, given.output)
     console.print(f"written to {given.output}")
