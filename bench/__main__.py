@@ -33,7 +33,7 @@ SCENARIOS: dict[str, Callable[[Rig], Awaitable[list[Measured]]]] = {
     module.NAME: module.run for module in (generator, ingest, end_to_end, freshness, check)
 }
 
-WIDTH = 130  # of the tables where there is no terminal to ask
+WIDTH = 150  # of the tables where there is no terminal to ask
 
 console = Console(highlight=False)
 if not console.is_terminal:

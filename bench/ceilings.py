@@ -64,13 +64,15 @@ def _produce(bootstrap: str, records: Sequence[tuple[int, bytes]]) -> float:
             "queue.buffering.max.kbytes": 1 << 20,
         }
     )
-    producer.list_topics(TOPIC, timeout=PRODUCED_WITHIN_S)  # connected before the clock starts
     failures: list[str] = []
 
     def delivered(error: KafkaError | None, _: Message) -> None:
         if error is not None:
             failures.append(str(error))
 
+    for partition in range(PARTITIONS):  # connected and known to the broker before the clock starts
+        producer.produce(TOPIC, value=b"", partition=partition, on_delivery=delivered)
+    producer.flush(PRODUCED_WITHIN_S)
     begun = time.perf_counter()
     for partition, value in records:
         producer.produce(TOPIC, value=value, partition=partition, on_delivery=delivered)

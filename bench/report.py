@@ -37,7 +37,7 @@ def table_of(measured: Sequence[Measured]) -> Table:
     for heading in ("scenario", "figure"):
         table.add_column(heading, no_wrap=True)
     for heading in ("value", "unit", "spread", "ceiling", "ratio"):
-        table.add_column(heading, justify="left" if heading == "unit" else "right")
+        table.add_column(heading, justify="left" if heading == "unit" else "right", no_wrap=True)
     before = ""
     for one in measured:
         result = result_of(one)
@@ -104,7 +104,7 @@ def comparison_table(comparisons: Sequence[Comparison], name: str) -> Table:
     for heading in ("scenario", "figure"):
         table.add_column(heading, no_wrap=True)
     for heading in ("before", "now", "unit", "change", ""):
-        table.add_column(heading, justify="left" if heading in {"unit", ""} else "right")
+        table.add_column(heading, justify="left" if heading in {"unit", ""} else "right", no_wrap=True)
     colours = {"better": "green", "worse": "red", "same": "dim"}
     for one in comparisons:
         table.add_row(
