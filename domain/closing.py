@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from domain.errors import Conflict
+from domain.errors import Conflict, Invalid
 from domain.invoices import assemble_invoice, finalize
 from domain.periods import boundary
 from domain.subscriptions import period_anchor, period_to_close
-from schemas.closing import BatchClosed, ClosableSubscription, ClosingProgress, DuePage, DuePeriod
+from schemas.closing import BatchClosed, ClosableSubscription, ClosingProgress, DuePage, DuePeriod, FailedPeriod
 from schemas.invoices import Invoice
 from schemas.periods import Cadence, Period
 from schemas.plans import Plan
@@ -46,19 +46,39 @@ def due_periods(held: ClosableSubscription, before: datetime, limit: int) -> lis
     return due
 
 
-def due_page(found: Sequence[ClosableSubscription], before: datetime, size: int, after: str) -> DuePage:
-    """Up to `size` due periods of `found`: the first `size` due subscriptions whose ids follow `after`, by id."""
+def due_page(
+    found: Sequence[ClosableSubscription], before: datetime, size: int, after: str
+) -> tuple[DuePage, list[FailedPeriod]]:
+    """Up to `size` due periods of `found`: the first `size` due subscriptions whose ids follow `after`, by id.
+
+    Besides, those whose periods cannot be told (a time zone that is gone): they are passed over.
+    """
     periods: list[DuePeriod] = []
+    failed: list[FailedPeriod] = []
     for held in found:
         room = size - len(periods)
         if not room:
-            return DuePage(periods=tuple(periods), after=after, is_last=False)
-        due = due_periods(held, before, room + 1)
+            return DuePage(periods=tuple(periods), after=after, is_last=False), failed
+        try:
+            due = due_periods(held, before, room + 1)
+        except Invalid as error:
+            due = []
+            failed.append(_untold(held, error))
         periods += due[:room]
         if len(due) > room:
-            return DuePage(periods=tuple(periods), after=after, partial=held.id, is_last=False)
+            return DuePage(periods=tuple(periods), after=after, partial=held.id, is_last=False), failed
         after = held.id
-    return DuePage(periods=tuple(periods), after=after, is_last=len(found) < size)
+    return DuePage(periods=tuple(periods), after=after, is_last=len(found) < size), failed
+
+
+def _untold(held: ClosableSubscription, error: Invalid) -> FailedPeriod:
+    return FailedPeriod(
+        subscription_id=held.id,
+        start=held.closed_to,
+        end=held.next_close_at or held.closed_to,
+        code=error.code,
+        message=error.message,
+    )
 
 
 def advanced(progress: ClosingProgress, page: DuePage, closed: BatchClosed) -> ClosingProgress:

@@ -86,12 +86,15 @@ class ClosingActivities:
 
     @activity.defn
     async def find_due(self, question: DueQuestion) -> DuePage:
-        """Up to `batch_size` due periods. Reads only."""
+        """Up to `batch_size` due periods. Safe to repeat: it changes nothing but `closing_failures`."""
         before = closable_before(self._clock.now(), self._settings.grace_s, question.cutoff.as_of)
         size = self._settings.batch_size
         async with transaction(self._engine) as conn:
             found = await due_subscriptions(conn, before, after=question.after, limit=size)
-        return due_page(found, before, size, question.after)
+        page, untold = due_page(found, before, size, question.after)
+        for failed in untold:
+            await self._keep_failure(failed)
+        return page
 
     @activity.defn
     async def close_batch(self, batch: ClosingBatch) -> BatchClosed:

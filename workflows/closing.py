@@ -37,6 +37,7 @@ RETRY = RetryPolicy(
     non_retryable_error_types=["Invalid", "NotFound", "Conflict"],
 )
 UNEXPECTED = "unexpected_error"
+REASON_MAX_CHARS = 500
 
 
 @workflow.defn(name=CLOSE_DUE_PERIODS)
@@ -87,7 +88,7 @@ class CloseDuePeriods:
         except ActivityError as error:
             if is_passing(error):
                 raise
-            reason = str(error.cause)
+            reason = str(error.cause)[:REASON_MAX_CHARS]
         parts = [tuple(periods) for _, periods in groupby(batch.periods, key=lambda period: period.subscription_id)]
         if len(parts) == 1:
             return await self._give_up(batch, reason)

@@ -66,13 +66,21 @@ def test_elapsed_periods_are_due_in_order_up_to_the_instant_and_to_the_end() -> 
 
 def test_a_page_holds_whole_subscriptions_and_tells_of_the_one_that_did_not_fit() -> None:
     found = [held("a"), held("b"), held("c")]
-    page = due_page(found, utc(3, 31), 3, "")
+    page, _ = due_page(found, utc(3, 31), 3, "")
     assert [(period.subscription_id, period.end.month) for period in page.periods] == [("a", 2), ("a", 3), ("b", 2)]
     assert (page.after, page.partial, page.is_last) == ("a", "b", False)
-    full = due_page(found, utc(3, 31), 4, "")
+    full, _ = due_page(found, utc(3, 31), 4, "")
     assert (full.after, full.partial, full.is_last) == ("b", "", False)
-    last = due_page(found, utc(3, 31), 6, "")
+    last, _ = due_page(found, utc(3, 31), 6, "")
     assert (len(last.periods), last.after, last.is_last) == (6, "c", True)
+
+
+def test_a_subscription_whose_periods_cannot_be_told_is_passed_over_and_named() -> None:
+    lost = held("b", billing="calendar", timezone="Mars/Olympus")
+    page, failed = due_page([held("a"), lost, held("c")], utc(2, 28), 6, "")
+    assert [period.subscription_id for period in page.periods] == ["a", "c"]
+    assert (page.after, page.is_last) == ("c", True)
+    assert [(one.subscription_id, one.code) for one in failed] == [("b", "unknown_timezone")]
 
 
 def test_a_run_goes_on_with_what_did_not_fit_unless_it_is_stopped() -> None:
