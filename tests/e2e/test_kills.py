@@ -67,6 +67,10 @@ class Month:
         """Each flight once, and some of them twice."""
         return len(self.flights) + COPIES
 
+    async def subscribe(self) -> None:
+        """The demo's catalog, and each airline from the first instant of the month on: it is due from then on."""
+        await load_catalog(self.client, self.airlines, self.months[0][0])
+
     async def send(self, kill: Callable[[], object]) -> None:
         """Everything from several clients at once, with `kill` after a quarter."""
         twice = pd.concat([self.flights, self.flights.sample(COPIES, random_state=SEED)])
@@ -154,14 +158,12 @@ numbers = itertools.count(1)
 
 @asynccontextmanager
 async def month_of(system: System, flights: pd.DataFrame, months: Months) -> AsyncIterator[Month]:
-    """In a tenant of its own, with the demo's catalog and each airline subscribed."""
+    """In a tenant of its own."""
     key = await asyncio.to_thread(system.new_key, f"kill-{next(numbers)}")
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(system.base_url, headers=headers, timeout=timeout) as session:
-        month = Month(session, flights, months)
-        await load_catalog(month.client, month.airlines, months[0][0])
-        yield month
+        yield Month(session, flights, months)
 
 
 @asynccontextmanager
@@ -185,6 +187,7 @@ async def test_a_month_comes_out_the_same_although_a_process_was_killed(
 ) -> None:
     async with month_of(system, flights, months) as month, only_replaced(system, killed):
         with system.closing_paused():
+            await month.subscribe()
             await month.send(lambda: kill(system, killed))
             await month.settled()
             await month.usage_is_exact()
@@ -197,6 +200,7 @@ async def test_each_invoice_is_made_once_although_the_closing_worker_was_killed(
 ) -> None:
     async with month_of(system, flights, months) as month, only_replaced(system, "temporal-worker"):
         with system.closing_paused():
+            await month.subscribe()
             await month.send(lambda: None)
             await month.settled()
         await _until_begun(month.invoiced)
