@@ -96,7 +96,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
-    block_max_events: int = 20_000
+    block_max_events: int = 10_000
+    """About: counted by bytes until the block is decoded. Larger blocks make fewer parts and later numbers."""
+    parallel_inserts: int = 2
+    """Blocks of a worker that ClickHouse works on at once."""
     block_max_bytes: int = 64 << 20
     block_max_age_s: float = 0.25
     """A block closes this long after it was opened at the latest."""

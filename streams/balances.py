@@ -6,6 +6,8 @@ One agent reads both topics, which are partitioned alike: so a customer has one 
 import functools
 from typing import Any
 
+from faust.types import TP
+
 from schemas.topics import CONTRACTS_CHANGED, USAGE_DELTAS, USAGE_RAW
 from stores.postgres.cuts import Cuts
 from stores.topics import checked_topic_ids
@@ -33,7 +35,12 @@ async def _agent(app: App, deps: WorkerDeps, table: BalancesTable, stream: Any) 
     ids = await until_available(lambda: checked_topic_ids(deps.engine, deps.settings.kafka), budget_s, step="topic ids")
     topic_id = ids[USAGE_RAW]
     seeds = Seeds(deps.ledger, Cuts(deps.engine), deps.clickhouse, topic_id)
-    steps = Balances(deps, table, seeds, topic_id)
+
+    async def end_offset(partition: int) -> int:
+        tp = TP(USAGE_DELTAS, partition)
+        return int((await app.consumer.highwaters(tp))[tp])
+
+    steps = Balances(deps, table, seeds, topic_id, end_offset)
 
     async def forget(*_: Any, **__: Any) -> None:
         # Whoever owned a partition meanwhile has written its table: what we remember of it is old.

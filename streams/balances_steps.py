@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -27,6 +27,9 @@ from streams.deps import WorkerDeps
 # Customers looked at by one batch for counters to read.
 _LOOKED_AT = 1_000
 
+# Partition of usage.deltas -> offset of its next record.
+EndOffset = Callable[[int], Awaitable[int]]
+
 _encoder = msgspec.json.Encoder()
 _deltas = msgspec.json.Decoder(BlockDeltas)
 _contracts = msgspec.json.Decoder(CustomerContract)
@@ -47,6 +50,7 @@ class Owned:
     def __init__(self, progress: DeltasProgress) -> None:
         self.progress = progress
         self.version: Version = progress.version
+        self.is_above_former = False
         self.as_of: dict[int, int] = {}
         self.told_as_of = 0
         self.pending: dict[str, None] = {}  # customers with counters to be read, in order
@@ -110,8 +114,11 @@ class Batch:
 class Balances:
     """`streams.consume.Steps` of the balances worker. Everything of a partition is forgotten when it is assigned anew."""
 
-    def __init__(self, deps: WorkerDeps, table: BalancesTable, seeds: Seeds, topic_id: str) -> None:
+    def __init__(
+        self, deps: WorkerDeps, table: BalancesTable, seeds: Seeds, topic_id: str, end_offset: EndOffset
+    ) -> None:
         self._deps = deps
+        self._end_offset = end_offset
         self._table = table
         self._seeds = seeds
         self._topic_id = topic_id
@@ -143,6 +150,8 @@ class Balances:
         """State and thresholds leave before the table is written, under versions that never fall."""
         await self._paced()
         if not effects.settled:
+            for share in effects.shares:
+                await self._rise_above_former(share)
             await self._read(effects)
             self._settle(effects)
             effects.settled = True
@@ -224,6 +233,13 @@ class Balances:
                 owned.select_until(wanted(balances.contract, now)[1], name)
         self._owned[partition] = owned
         return owned
+
+    async def _rise_above_former(self, share: Share) -> None:
+        """No former owner has told anything under a version that lies beyond the end of the log now (protocol 9)."""
+        owned = share.owned
+        if not owned.is_above_former:
+            owned.version = fold.later(owned.version, (await self._end_offset(share.partition) - 1, -1))
+            owned.is_above_former = True
 
     # --- reading ---
 

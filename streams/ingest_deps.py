@@ -1,5 +1,6 @@
 """What the ingest role works with, wired once."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
@@ -35,6 +36,8 @@ class IngestDeps(msgspec.Struct, frozen=True, kw_only=True):
     open_filter: Callable[[int], DuplicateFilter]
     evaluation: Executor
     """One thread: blocks are judged one after another, beside the event loop."""
+    inserts: asyncio.Semaphore
+    """Blocks that ClickHouse works on at once: when it is slow, a few in time are better than all too late."""
 
     @property
     def topic(self) -> str:

@@ -115,25 +115,33 @@ class BlockWriter:
         async def attempt() -> LedgerBlock:
             current = opened
             while True:
-                left_s = (current.insert_before - deps.clock.now()) / timedelta(seconds=1)
-                if left_s > 0:
-                    try:
-                        await insert_block(
-                            deps.clickhouse,
-                            block.batch,
-                            token=block.token,
-                            cut=current.cut,
-                            insert_before=current.insert_before,
-                            deadline_s=left_s,
-                            shard=block.intent.shard,
-                        )
-                    except DeadlinePassed:
-                        _log.warning("an insert came after its deadline", block=block.token)
-                    else:
-                        return current
+                async with deps.inserts:
+                    done = await self._insert_once(current, block)
+                if done:
+                    return current
                 current = await deps.ledger.renew(self._epoch, current, deps.settings.ingest.insert_deadline_s)
 
         return await self._patiently(attempt, "insert")
+
+    async def _insert_once(self, current: LedgerBlock, block: PreparedBlock) -> bool:
+        """False when the deadline has passed, here or at the table."""
+        left_s = (current.insert_before - self._deps.clock.now()) / timedelta(seconds=1)
+        if left_s <= 0:
+            return False
+        try:
+            await insert_block(
+                self._deps.clickhouse,
+                block.batch,
+                token=block.token,
+                cut=current.cut,
+                insert_before=current.insert_before,
+                deadline_s=left_s,
+                shard=block.intent.shard,
+            )
+        except DeadlinePassed:
+            _log.warning("an insert came after its deadline", block=block.token)
+            return False
+        return True
 
     async def _leave_outcomes(self, block: PreparedBlock) -> None:
         """Before done, so that nothing a done block left out is anywhere but in a row or a record of its own."""

@@ -155,6 +155,7 @@ def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
         commit=commit,
         open_filter=lambda partition: DuplicateFilter(root / str(partition), memory, topic_id),
         evaluation=ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation"),
+        inserts=asyncio.Semaphore(deps.settings.ingest.parallel_inserts),
     )
 
 
