@@ -67,7 +67,9 @@ def with_block(
 ) -> CustomerBalances:
     """After one block of a source partition. A block that every guard covers changes nothing."""
     changed = tuple(counters.applied(one, partition, last_offset, changes) for one in balances.counters)
-    return balances if changed == balances.counters else replace(balances, counters=changed)
+    if all(after is before for after, before in zip(changed, balances.counters, strict=True)):
+        return balances
+    return replace(balances, counters=changed)
 
 
 def with_contract(balances: CustomerBalances | None, contract: CustomerContract, now: datetime) -> CustomerBalances:
