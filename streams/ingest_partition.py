@@ -89,6 +89,8 @@ class Partition:
             return
         if record.offset > self.next_offset:
             await self._cross_gap(record.offset)
+        # What still moves is not stuck: an instant in which the end was ahead must not count on while records come.
+        self._behind_since = None
         if not self._records:
             self._opened_at = asyncio.get_running_loop().time()
             self._arrived.set()

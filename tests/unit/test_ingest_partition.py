@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 
 from domain.records import LogRecord
+from runtime.clock import SystemClock
 from runtime.settings import IngestSettings, Settings
 from schemas.ledger import LedgerPartition
-from streams.ingest_partition import GapError, Partition
+from streams.ingest_partition import STUCK_AFTER_S, GapError, Partition, StuckError
 
 STATE = LedgerPartition(topic_id="t", partition=0, epoch=1, generation=1, last_offset=9, version=1, idle_as_of=None)
 
@@ -28,7 +29,13 @@ class Log:
 
 def partition(missing: set[int] | None = None, block_max_events: int = 100) -> Partition:
     settings = Settings(ingest=IngestSettings(block_max_events=block_max_events))
-    deps: Any = SimpleNamespace(settings=settings, budget_s=0.0, log=Log(missing or set()))
+
+    async def end_offset(_partition: int) -> int:
+        return 12
+
+    deps: Any = SimpleNamespace(
+        settings=settings, budget_s=0.0, log=Log(missing or set()), clock=SystemClock(), end_offset=end_offset
+    )
     return Partition(deps, STATE, cast("Any", None), cast("Any", None), lambda: True)
 
 
@@ -81,3 +88,26 @@ async def test_a_full_block_holds_the_reader_up_until_the_partition_is_lost() ->
     own.close()
     await waiting
     assert (own.next_offset, event.acknowledged) == (11, False)
+
+
+async def behind_for_long(own: Partition) -> None:
+    """Idle and behind the end of the log, and as if that had been seen longer ago than is allowed."""
+    await own._idle()
+    assert own._behind_since is not None
+    own._behind_since -= 2 * STUCK_AFTER_S
+
+
+async def test_records_that_do_not_come_for_too_long_end_the_worker() -> None:
+    own = partition()
+    await behind_for_long(own)
+    with pytest.raises(StuckError):
+        await own._idle()
+
+
+async def test_a_partition_whose_records_come_is_not_stuck_however_long_ago_it_was_behind() -> None:
+    own = partition()
+    await behind_for_long(own)
+    await own.accept(record(10), Event())
+    own._records.clear()  # written meanwhile
+    await own._idle()
+    assert own._behind_since is not None
