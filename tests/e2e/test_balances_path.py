@@ -1,11 +1,12 @@
 """Deltas and contracts through a real balances worker into balances: exact, whatever was killed, told once."""
 
-import asyncio
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from schemas.entitlements import CheckAnswer
 from schemas.events import UsageEvent
 from schemas.meters import Meter
 from schemas.topics import (
+    BALANCES_CHANGELOG,
     CATALOG_CHANGED,
     CONTRACTS_CHANGED,
     ENTITLEMENTS_STATE,
@@ -152,6 +154,7 @@ async def test_limits_flip_exactly_through_late_contracts_and_a_kill(
     first = [event(number) for number in range(1500)]
     second = [event(number) for number in range(1500, 3500)]
     third = [event(number) for number in range(3500, 4200)]
+    fourth = [event(number) for number in range(4200, 5000)]
     await produce(stack.bootstrap, CATALOG_CHANGED, [(0, catalog(1, METERS), [])], key=b"1")
     await contracts_sent(stack, [contract(0, 1), contract(1, 1)])
 
@@ -163,27 +166,46 @@ async def test_limits_flip_exactly_through_late_contracts_and_a_kill(
             # Their usage was there before them.
             await contracts_sent(stack, [contract(2, 1)])
             await produce(stack.bootstrap, USAGE_RAW, records_of(second, 1, seed=2))
-            await asyncio.sleep(0)
+            await eventually_async(lambda: _goes_on(stack, first), 30)
             doomed.kill()
         newer = CatalogVersion(version=2, changes=[])
         await produce(stack.bootstrap, CATALOG_CHANGED, [(0, msgspec.json.encode(newer), [])], key=b"2")
-        # c5 is nobody's: from version 2 on it is an alias of customer 3.
         await contracts_sent(stack, [contract(3, 2)])
         with worker(environ, "balances", log) as successor:
             await produce(stack.bootstrap, USAGE_RAW, records_of(third, 1, seed=3))
             await eventually_async(lambda: agrees(stack, [*first, *second, *third], [0, 1, 2, 3]), 60, every_s=0.5)
             assert successor.stop() == 0
-        # Exact at once from the table, without any new event.
-        with worker(environ, "balances", log) as again:
-            await eventually_async(again.is_ready, 40)
+        # The first one, stopped in the middle, writes what it had to the changelog; and the successor's disk is lost.
+        await _write_late(stack)
+        shutil.rmtree(environ["METERSTREAM_WORKER_DATA_DIR"] + "/faust")
+        with worker(environ, "balances", log):
+            # c5 was nobody's: now it is an alias of customer 0.
             await contracts_sent(stack, [contract(0, 2, ["c5"])])
-            with_alias = [
+            await produce(stack.bootstrap, USAGE_RAW, records_of(fourth, 1, seed=4))
+            sent = [
                 msgspec.structs.replace(one, customer="c0") if one.customer == "c5" else one
-                for one in [*first, *second, *third]
+                for one in [*first, *second, *third, *fourth]
             ]
-            await eventually_async(lambda: agrees(stack, with_alias, [0]), 30, every_s=0.5)
-            await eventually_async(lambda: agrees(stack, [*first, *second, *third], [1, 2, 3]), 30, every_s=0.5)
-    await _check_thresholds(stack, with_alias)
+            await eventually_async(lambda: agrees(stack, sent, [0, 1, 2, 3]), 40, every_s=0.5)
+    await _check_thresholds(stack, sent)
+
+
+async def _goes_on(stack: Stack, counted: Sequence[UsageEvent]) -> bool:
+    """Whether the balances hold more than `counted`."""
+    fold = await fold_of(stack)
+    counters = fold.find(TENANT, ENVIRONMENT, "c0").standings.state.counters
+    former = expected(counted, [0])["c0", "met_calls"]
+    return any(one.meter_id == "met_calls" and (one.value or 0) > former for one in counters)
+
+
+async def _write_late(stack: Stack) -> None:
+    """The first record of every key again, at the end of the changelog (protocol 9)."""
+    earliest: dict[bytes, Any] = {}
+    for record in await read_topic(stack.bootstrap, BALANCES_CHANGELOG, PARTITIONS):
+        earliest.setdefault(record.key, record)
+    assert len(earliest) > PARTITIONS
+    for key, record in earliest.items():
+        await produce(stack.bootstrap, BALANCES_CHANGELOG, [(record.partition, record.value, [])], key=key)
 
 
 async def _check_thresholds(stack: Stack, events: Sequence[UsageEvent]) -> None:
