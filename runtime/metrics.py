@@ -55,6 +55,15 @@ worker_lag_records = Gauge(
 worker_gaps = Counter(
     "meterstream_worker_gaps_total", "Gaps in the log that a fresh read confirmed.", registry=REGISTRY
 )
+balances_pending = Gauge(
+    "meterstream_balances_pending_customers",
+    "Customers with counters that are still to be read from the usage, by balance partition.",
+    ["partition"],
+    registry=REGISTRY,
+)
+balances_read = Counter(
+    "meterstream_balances_counters_read_total", "Counters that were read from the usage.", registry=REGISTRY
+)
 threshold_crossings = Counter(
     "meterstream_threshold_crossings_total", "Entitlement thresholds crossed.", registry=REGISTRY
 )

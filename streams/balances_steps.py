@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from domain import balances as fold
 from domain.counters import wanted
 from domain.errors import Invalid
+from runtime import metrics
 from schemas.balances import CustomerBalances, DeltasProgress, Version
 from schemas.contracts import CustomerContract, EntitlementsState, PartitionFreshness, ThresholdCrossed
 from schemas.deltas import BlockDeltas
@@ -261,6 +262,8 @@ class Balances:
             held = {wish.name: share.after[wish.name] for wish in wishes}
             share.after |= await self._seeds.read(wishes, held, at)
             self._done_reading(share, wishes, now)
+            metrics.balances_read.inc(sum(len(wish.keys) for wish in wishes))
+            metrics.balances_pending.labels(str(share.partition)).set(len(share.owned.pending))
         if rereads:
             self._pace.end()
 
