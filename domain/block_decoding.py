@@ -86,6 +86,7 @@ class _Decoding:
         self._partition = partition
         self._partitions = partitions
         self._catalog = catalog
+        self._judge = catalog
         self.candidates: list[Candidate] = []
         self.rejected: list[RefusedEvent] = []
         self.forwarded: list[ForwardedRecord] = []
@@ -99,7 +100,8 @@ class _Decoding:
             self._reject(record, 0, Invalid(RECORD_TOO_LARGE, "a record is at most 1 MiB long"), record.value)
             return
         foreign = record.foreign
-        limits = _ANY_TIME if foreign else self._catalog.limits(record.tenant, record.environment)
+        self._judge = self._catalog.accepted_at(record.version)
+        limits = _ANY_TIME if foreign else self._judge.limits(record.tenant, record.environment)
         try:
             verdicts = parse_events(record.value, record.received_at_ms, limits, foreign=foreign)
         except Invalid as invalid:
@@ -153,7 +155,7 @@ class _Decoding:
             check_time(
                 event_time_ms(event, record.received_at_ms),
                 record.received_at_ms,
-                self._catalog.limits(event.tenant, event.environment),
+                self._judge.limits(event.tenant, event.environment),
             )
         except Invalid as invalid:
             self._reject(record, index, invalid, event=event)
@@ -161,9 +163,9 @@ class _Decoding:
         return True
 
     def _known_customer(self, record: LogRecord, index: int, event: UsageEvent, tenant: str, environment: str) -> bool:
-        if not self._catalog.limits(tenant, environment).reject_unknown_customer:
+        if not self._judge.limits(tenant, environment).reject_unknown_customer:
             return True
-        if self._catalog.resolve(tenant, environment, event.customer) != UNKNOWN_CUSTOMER:
+        if self._judge.resolve(tenant, environment, event.customer) != UNKNOWN_CUSTOMER:
             return True
         refusal = Invalid(UNKNOWN_CUSTOMER_CODE, "no customer has this id, external id or alias")
         self._reject(record, index, refusal, event=event)

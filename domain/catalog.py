@@ -138,6 +138,13 @@ class Catalog:
         self._log = log
         self.version = version
 
+    def accepted_at(self, version: int) -> "Catalog":
+        """The catalog that the API accepted a record by; this one for a record that names no version.
+
+        protocol 7: a 202 is never rejected later, also when limits were narrowed before the record came into a block.
+        """
+        return Catalog(self._log, version) if 0 < version < self.version else self
+
     def limits(self, tenant: str, environment: str) -> TenantLimits:
         return self._log.limits((tenant, environment), self.version)
 

@@ -66,7 +66,7 @@ def record(offset: int, events: list[Any] | bytes, *, logged_ms: int = RECEIVED_
         "received_at_ms": RECEIVED_MS,
         "tenant": "acme",
         "environment": "live",
-        "version": 1,
+        "version": 0,
     }
     value = events if isinstance(events, bytes) else msgspec.json.encode(events)
     return LogRecord(offset=offset, logged_at_ms=logged_ms, value=value, **{**defaults, **fields})
@@ -187,6 +187,18 @@ def test_an_unknown_customer_is_stored_without_changes_unless_the_tenant_refuses
     assert (stored.stored.customer_id, stored.changes) == ([""], [])
     log = catalog_log([change("limits", "", {"reject_unknown_customer": True})])
     assert codes(judged(record(5, [stranger]), log=log)) == ["unknown_customer"]
+
+
+def test_what_was_accepted_is_not_rejected_by_limits_that_were_narrowed_since() -> None:
+    log = catalog_log(
+        [change("limits", "", {"max_event_age_s": 400 * 86_400})],
+        [change("limits", "", {"max_event_age_s": 60, "reject_unknown_customer": True})],
+    )
+    accepted_at = log.head - 1
+    old = (datetime.fromtimestamp(RECEIVED_MS / 1000, UTC) - timedelta(days=100)).isoformat()
+    event = sent(MINE[0], customer="nobody", time=old)
+    assert codes(judged(record(5, [event], version=accepted_at), log=log)) == []
+    assert codes(judged(record(5, [event], version=log.head), log=log)) == ["event_too_old"]
 
 
 def test_counts_are_per_tenant_and_receipt_hour_and_sum_to_what_was_read() -> None:
