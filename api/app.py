@@ -10,7 +10,7 @@ from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
 from api.auth import provide_principal
-from api.check import CheckController
+from api.check import CHECK_PATH, CheckController, CheckHandler
 from api.customers import CustomersController
 from api.deps import ApiDeps
 from api.errors import exception_handler
@@ -54,13 +54,14 @@ async def provide_deps(request: Request[Any, Any, Any]) -> ApiDeps:
 
 
 class Api(Litestar):
-    """The application, with `POST /v1/events` in front of the router.
+    """The application, with `POST /v1/events` and `POST /v1/check` in front of the router.
 
-    The handler of events is bare ASGI: of Litestar's work on a request (routing, dependencies, models, exceptions) it
-    needs nothing, and a single event must cost microseconds. The router serves every other method of that path.
+    Their handlers are bare ASGI: of Litestar's work on a request (routing, dependencies, models, exceptions) they need
+    nothing, and a single event or check must cost microseconds. The router serves every other method of those paths.
     """
 
     ingest: IngestHandler
+    check: CheckHandler
     active: int = 0
     """Requests that are not answered yet."""
     idle: asyncio.Event
@@ -74,6 +75,8 @@ class Api(Litestar):
         try:
             if scope["path"] == EVENTS_PATH and scope["method"] == "POST":
                 await self.ingest(scope, receive, send)
+            elif scope["path"] == CHECK_PATH and scope["method"] == "POST":
+                await self.check(scope, receive, send)
             elif scope["path"] == "/dashboard":
                 # The pages' own links are relative to the directory.
                 await send_bytes(send, 308, b"", headers={"location": "/dashboard/"})
@@ -106,6 +109,7 @@ def create_app(deps: ApiDeps) -> Api:
         request_max_body_size=deps.settings.api.body_max_bytes,
     )
     app.ingest = IngestHandler(deps)
+    app.check = CheckHandler(deps)
     app.idle = asyncio.Event()
     app.idle.set()
     return app

@@ -1,7 +1,7 @@
 """The schema at /openapi.json (OpenAPI 3.1) and its rendering at /docs, which loads nothing from anywhere.
 
-Litestar describes its controllers; what it cannot know is added here: `POST /v1/events`, which is bare ASGI, `POST
-/v1/check`, which reads its own body, the key, and that every error is a problem.
+Litestar describes its controllers; what it cannot know is added here: `POST /v1/events` and `POST
+/v1/check`, which are bare ASGI, the key, and that every error is a problem.
 """
 
 from typing import Any
