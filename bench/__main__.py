@@ -49,8 +49,8 @@ async def measure(names: Sequence[str], scale: Scale, data: Path) -> Run:
     """All scenarios, one after the other; one that cannot be measured does not stop the others."""
     run = Run(measured=[], failures=[])
     if (task := asyncio.current_task()) is not None:
-        # As Ctrl-C: what was started is stopped.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):  # what was started is stopped
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with asyncio.timeout(WITHIN_S), running(data, scale, _say) as (rig, system):
         for name in names:
             begun = time.monotonic()
@@ -117,7 +117,7 @@ def run_in(data: Path | None, names: Sequence[str], scale: Scale) -> Run | None:
             console.print(str(error), style="red", markup=False)
         except TimeoutError:
             console.print(f"not done within {WITHIN_S:g} s", style="red")
-        except (KeyboardInterrupt, asyncio.CancelledError):
+        except asyncio.CancelledError:
             console.print("stopped")
     return None
 
