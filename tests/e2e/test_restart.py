@@ -63,7 +63,8 @@ def test_a_restart_finds_everything_and_goes_on(served_directory: Path) -> None:
         _print(system, "12.5", "7.5")
         eventually(lambda: _printed(system) == 20, VISIBLE_WITHIN_S)
         eventually(lambda: _may_print(system, "80", usage="20"), VISIBLE_WITHIN_S)
-        key = system.api_key
+        key, pids = system.api_key, system.pids()
+    assert [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()] == []
 
     with running_system(served_directory) as system:
         assert system.api_key == key
