@@ -277,6 +277,7 @@ class Balances:
                 continue
             pruned = fold.pruned(held, now)
             share.after[name] = pruned
+            share.owned.note(name, pruned)  # what was behind may have ended
             keys = fold.to_read(pruned, now)
             if not rereads:
                 due = {one.key for one in pruned.counters if one.due}
