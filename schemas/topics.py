@@ -36,7 +36,10 @@ TOPICS: tuple[TopicSpec, ...] = (
         name=USAGE_RAW,
         config={"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(16 * MEBIBYTE)},
     ),
-    TopicSpec(name=USAGE_DELTAS, config={"max.message.bytes": str(16 * MEBIBYTE)}),
+    # A balances worker that was away goes on at its last block: the topic must reach back further than any absence.
+    TopicSpec(
+        name=USAGE_DELTAS, config={"max.message.bytes": str(16 * MEBIBYTE), "retention.ms": str(90 * 24 * HOUR_MS)}
+    ),
     TopicSpec(name=USAGE_REJECTED, config={"max.message.bytes": str(20 * MEBIBYTE), "retention.ms": "-1"}),
     TopicSpec(
         name=CATALOG_CHANGED, partitions=1, config={"retention.ms": "-1", "max.message.bytes": str(4 * MEBIBYTE)}
