@@ -31,7 +31,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
 
     repeats: int = 3
     load_s: float = 2.0  # of a repeat whose length is a time
-    events: int = 60_000  # of a repeat whose length is a number of events
+    events: int = 100_000  # of a repeat whose length is a number of events
     freshness_s: float = 8.0
 
 
