@@ -1,6 +1,7 @@
 """Lets the closing schedule run: the demo's configuration creates it paused."""
 
 from temporalio.client import Client
+
 from workflows.ids import CLOSING_SCHEDULE
 
 
