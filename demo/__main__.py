@@ -124,7 +124,7 @@ class Run:
     async def _allowed(self) -> int:
         asked = [{"customer": airline, "feature": "departures", "quantity": "1"} for airline in self.airlines]
         answers = await self.client.send("POST", "/v1/check", asked)
-        return sum(1 for answer in answers if answer["allowed"])
+        return sum(1 for answer in answers if answer.get("allowed"))
 
     async def send_again(self) -> None:
         say("\n[bold]2. The same flights again[/], shuffled")

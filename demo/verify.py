@@ -98,7 +98,10 @@ async def invoices(client: Client, flights: pd.DataFrame, months: Months, differ
 
 
 async def checks(client: Client, flown: dict[str, int], differences: Differences) -> dict[str, bool]:
-    """Whether each airline may depart once more, against the limit of its plan and the flights it has flown."""
+    """Whether each airline may depart once more, against the limit of its plan and the flights it has flown.
+
+    One that cannot be told yet (its counter is still being read) is a difference.
+    """
     asked = [{"customer": airline, "feature": "departures", "quantity": "1"} for airline in flown]
     answers = await client.send("POST", "/v1/check", asked)
     plans = plan_of(list(flown))
@@ -107,10 +110,10 @@ async def checks(client: Client, flown: dict[str, int], differences: Differences
         limit, soft = _limit(plans[airline])
         fits = count + 1 <= limit
         reason = "within_limit" if fits else "soft_limit_exceeded" if soft else "limit_exceeded"
-        differences.compare(f"check of {airline}: usage", _number(answer["usage"]), Decimal(count))
-        differences.compare(f"check of {airline}: allowed", answer["allowed"], fits or soft)
-        differences.compare(f"check of {airline}: reason", answer["reason"], reason)
-        allowed[airline] = answer["allowed"]
+        differences.compare(f"check of {airline}: usage", _number(answer.get("usage")), Decimal(count))
+        differences.compare(f"check of {airline}: allowed", answer.get("allowed"), fits or soft)
+        differences.compare(f"check of {airline}: reason", answer.get("reason"), reason)
+        allowed[airline] = bool(answer.get("allowed"))
     return allowed
 
 
