@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from decimal import Decimal
 
 from domain.errors import FieldError, Invalid
 from domain.keys import validate_key
 from domain.money import minor_units
 from domain.pricing.validate import validate_price
+from domain.quantities import parse_quantity
 from schemas.entitlements import EntitlementSpec, MeteredEntitlement
 from schemas.features import Feature
 from schemas.plans import PlanSpec
@@ -19,13 +21,14 @@ def validate_plan(spec: PlanSpec, id_prefix: str) -> None:
     """Everything that can be said without the catalog.
 
     Raises Invalid: `key_malformed`, `unknown_currency`, `price_key_repeated`, the codes of `validate_price`,
-    `feature_repeated`, `limit_negative`, `thresholds_malformed`.
+    `feature_repeated`, `quantity_negative`, the codes of `parse_quantity`, `thresholds_malformed`.
     """
     validate_key(spec.key, id_prefix)
     minor_units(spec.currency)
     _unique([price.key for price in spec.prices], "/prices", "price_key_repeated")
     for position, price in enumerate(spec.prices):
         validate_price(price.price, f"/prices/{position}/price")
+        _quantity(price.quantity, f"/prices/{position}/quantity")
     _unique([each.feature for each in spec.entitlements], "/entitlements", "feature_repeated")
     for position, entitlement in enumerate(spec.entitlements):
         if isinstance(entitlement, MeteredEntitlement):
@@ -38,9 +41,18 @@ def _unique(names: list[str], pointer: str, code: str) -> None:
             raise _invalid(pointer, code, f"{name!r} stands there {times} times")
 
 
+def _quantity(value: Decimal, pointer: str) -> None:
+    try:
+        fitted = parse_quantity(value)
+    except Invalid as invalid:
+        raise _invalid(pointer, invalid.code, invalid.message) from None
+    if fitted < 0:
+        raise _invalid(pointer, "quantity_negative", "it is a number of 0 or more")
+
+
 def _limits(entitlement: MeteredEntitlement, pointer: str) -> None:
-    if entitlement.limit is not None and not (entitlement.limit.is_finite() and entitlement.limit >= 0):
-        raise _invalid(f"{pointer}/limit", "limit_negative", "a limit is a number of 0 or more")
+    if entitlement.limit is not None:
+        _quantity(entitlement.limit, f"{pointer}/limit")
     ordered = sorted(set(entitlement.thresholds))
     if list(entitlement.thresholds) != ordered or any(not 0 < each <= _MAX_THRESHOLD for each in ordered):
         message = f"thresholds are rising percentages from 1 to {_MAX_THRESHOLD}"

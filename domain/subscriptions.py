@@ -1,19 +1,27 @@
 """The life of a subscription: which periods it has, and what state it is in at an instant."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from domain.errors import Invalid
 from domain.periods import billing_period_at, calendar_anchor
-from schemas.periods import BillingAnchor, Cadence, Period
+from schemas.periods import FOREVER, BillingAnchor, Cadence, Period
 from schemas.subscriptions import SubscriptionStatus
+
+EARLIEST_START = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def validate_start(start_at: datetime) -> None:
-    """Raises Invalid `time_without_zone`, `start_not_whole_seconds`: usage is counted per second (protocol 23)."""
+    """Raises Invalid `time_without_zone`, `start_not_whole_seconds` (usage is counted per second: protocol 23), and
+    `start_out_of_range`: every elapsed period is billed, so a slip of the year must not bill the Middle Ages.
+    """
     if start_at.tzinfo is None:
         raise Invalid("time_without_zone", "start_at needs a zone, such as a final Z")
     if start_at.microsecond:
         raise Invalid("start_not_whole_seconds", "start_at lies on a whole second")
+    if not EARLIEST_START <= start_at < FOREVER:
+        raise Invalid(
+            "start_out_of_range", f"start_at lies from {EARLIEST_START:%Y-%m-%d} to before {FOREVER:%Y-%m-%d}"
+        )
 
 
 def period_anchor(start_at: datetime, billing: BillingAnchor, cadence: Cadence, zone: str) -> datetime:

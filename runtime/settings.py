@@ -185,7 +185,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         if not name.startswith(PREFIX) or name in RESERVED_NAMES:
             continue
         if name not in names:
-            raise SettingsError(f"{name} is no setting; `meterstream doctor` lists those there are")
+            raise SettingsError(f"{name} is no setting; docs/settings.md lists those there are")
         group, field, kind = names[name]
         given.setdefault(group, {})[field] = _convert(name, text, kind)
     groups = {group: kind(**given.get(group, {})) for group, kind in get_type_hints(Settings).items()}

@@ -11,12 +11,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from domain.errors import Unavailable
+from domain.errors import Invalid, Unavailable
 from runtime.settings import PostgresSettings
 
 SERVICE = "postgres"
 _DRIVER = "postgresql+psycopg"
 _MS = 1000
+UNTRANSLATABLE_CHARACTER = "22P05"
 
 
 def _url(settings: PostgresSettings) -> URL:
@@ -71,7 +72,8 @@ def create_engine(settings: PostgresSettings) -> AsyncEngine:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turns 'the server does not answer, or not now' into `Unavailable("postgres")`; broken rules stay what they are.
+    """Turns 'the server does not answer, or not now' into `Unavailable("postgres")`, and text that it cannot hold into
+    `Invalid("nul_character")`; broken rules stay what they are.
 
     psycopg's OperationalError holds lost connections, shutdowns, timeouts, deadlocks and full disks: all may pass.
     """
@@ -82,7 +84,14 @@ def answering() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError):
             raise Unavailable(SERVICE, _reason(error.orig or error)) from error
+        if isinstance(error.orig, psycopg.DataError) and _is_nul(error.orig):
+            raise Invalid("nul_character", "text cannot hold the character NUL (U+0000): leave it out") from error
         raise
+
+
+def _is_nul(error: psycopg.DataError) -> bool:
+    """JSON and URLs can carry U+0000, PostgreSQL's text and jsonb cannot: the driver refuses the one, the server the other."""
+    return error.sqlstate == UNTRANSLATABLE_CHARACTER or (error.sqlstate is None and "NUL" in str(error))
 
 
 def _reason(error: BaseException) -> str:

@@ -147,7 +147,18 @@ def _line(row: Row[Any]) -> InvoiceLine:
         period_end=row.period_end,
         exact_amount=_plain(row.exact_amount),
         amount=row.amount,
-        steps=msgspec.convert(row.steps, tuple[RatedStep, ...]),
+        steps=tuple(_plain_step(step) for step in msgspec.convert(row.steps, tuple[RatedStep, ...])),
+    )
+
+
+def _plain_step(step: RatedStep) -> RatedStep:
+    return msgspec.structs.replace(
+        step,
+        from_quantity=_plain(step.from_quantity),
+        to_quantity=_plain(step.to_quantity),
+        quantity=_plain(step.quantity),
+        unit_amount=_plain(step.unit_amount),
+        amount=_plain(step.amount),
     )
 
 

@@ -327,3 +327,21 @@ def test_the_good_events_of_a_request_are_kept_and_each_bad_one_is_named(shop: h
         shop.post("/v1/subscriptions", json={"customer": "nobody-known", "plan": "starter"}), 404, "customer_not_found"
     )
     _refused(shop.get("/v1/usage", params={"meter": "no-such-meter"}), 404, "meter_not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/customers", {"name": "a\x00b"}),
+        ("POST", "/v1/customers", {"attributes": {"note": "\x00"}}),
+        ("GET", "/v1/customers/%00", None),
+        ("GET", "/v1/meters?cursor=%00", None),
+        ("GET", "/v1/usage?meter=%00", None),
+        ("GET", "/v1/invoices?customer=%00", None),
+    ],
+)
+def test_text_that_cannot_be_kept_is_refused_by_its_code(
+    system: System, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    answer = system.http.request(method, path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "nul_character")

@@ -67,6 +67,8 @@ def test_status_follows_the_instant() -> None:
     [
         (datetime(2026, 1, 1), "time_without_zone"),  # noqa: DTZ001 - the case
         (datetime(2026, 1, 1, microsecond=5, tzinfo=UTC), "start_not_whole_seconds"),
+        (datetime(1999, 12, 31, tzinfo=UTC), "start_out_of_range"),
+        (datetime(2100, 1, 1, tzinfo=UTC), "start_out_of_range"),
     ],
 )
 def test_a_start_lies_on_a_whole_second_of_a_known_zone(start_at: datetime, code: str) -> None:
