@@ -24,7 +24,7 @@ Stack = subprocess.Popen[str]
 def runs(process: psutil.Process) -> bool:
     """What has ended and waits for its parent to notice (the machine's first process, of an orphan) runs no more."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
