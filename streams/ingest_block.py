@@ -1,9 +1,11 @@
 """From records to a block that is ready for its intent: decode, ask the filter, judge, encode. No I/O but the filter's.
 
-Runs in the worker's evaluation thread, so that the event loop goes on fetching and answering.
+The work is done in the worker's evaluation thread, so that the event loop goes on fetching and answering.
 """
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
@@ -31,22 +33,41 @@ class PreparedBlock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BlockEvaluator:
-    """Evaluates the blocks of one partition against its filter. One call at a time."""
+    """Evaluates the blocks of one partition against its filter.
+
+    Calls are made one after the other: `evaluation` is a single thread, and the filter below a block holds every block
+    before it once that one's `enter` was called.
+    """
 
     def __init__(
-        self, *, topic_id: str, partition: int, partitions: int, shards: int, duplicates: DuplicateFilter
+        self,
+        *,
+        topic_id: str,
+        partition: int,
+        partitions: int,
+        shards: int,
+        duplicates: DuplicateFilter,
+        evaluation: Executor,
     ) -> None:
+        self._evaluation = evaluation
         self._topic_id = topic_id
         self._partition = partition
         self._partitions = partitions
         self._shards = shards
         self._filter = duplicates
 
-    def prepare(self, records: Sequence[LogRecord], catalog: Catalog) -> PreparedBlock | None:
+    async def prepare(self, records: Sequence[LogRecord], catalog: Catalog) -> PreparedBlock | None:
         """`records` (contiguous) as one block; None where they must be split first (protocol 2).
 
         A function of the records, the filter below them and the catalog's version (protocol 7).
         """
+        return await asyncio.get_running_loop().run_in_executor(self._evaluation, self._prepare, records, catalog)
+
+    async def enter(self, outcomes: Outcomes, oldest_day: int) -> None:
+        """Enter a block's first copies. Only once its intent fixed the version that judged them (protocol 12, 13)."""
+        await asyncio.get_running_loop().run_in_executor(self._evaluation, self._enter, outcomes, oldest_day)
+
+    def _prepare(self, records: Sequence[LogRecord], catalog: Catalog) -> PreparedBlock | None:
         decoded = decode_block(records, self._partition, self._partitions, catalog)
         outcomes = judge_block(decoded, self._known(decoded.candidates, catalog))
         splittable = len(records) > 1
@@ -59,8 +80,7 @@ class BlockEvaluator:
                 return None
             raise
 
-    def enter(self, outcomes: Outcomes, oldest_day: int) -> None:
-        """Enter a block's first copies. Only once its intent fixed the version that judged them (protocol 12, 13)."""
+    def _enter(self, outcomes: Outcomes, oldest_day: int) -> None:
         self._filter.apply(outcomes.accepted, outcomes.last_offset)
         self._filter.forget_before(oldest_day)
 

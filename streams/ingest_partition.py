@@ -16,7 +16,7 @@ from domain.catalog import Catalog
 from domain.records import LogRecord
 from runtime import metrics
 from schemas.ledger import LedgerPartition
-from streams.ingest_block import EPOCH, BlockEvaluator, PreparedBlock, milliseconds
+from streams.ingest_block import EPOCH, BlockEvaluator, milliseconds
 from streams.ingest_deps import IngestDeps
 from streams.ingest_writer import BlockWriter
 from streams.retry import until_available
@@ -145,7 +145,7 @@ class Partition:
         metrics.worker_block_seconds.observe(asyncio.get_running_loop().time() - opened_at)
 
     async def _write(self, records: Sequence[LogRecord], catalog: Catalog) -> None:
-        prepared = await self._prepare(records, catalog)
+        prepared = await self._evaluator.prepare(records, catalog)
         if prepared is None:
             half = len(records) // 2
             await self._write(records[:half], catalog)
@@ -160,11 +160,6 @@ class Partition:
         await self._writer.write(prepared)
         self._version = catalog.version
         self.done_offset = prepared.intent.last_offset
-
-    async def _prepare(self, records: Sequence[LogRecord], catalog: Catalog) -> PreparedBlock | None:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._deps.evaluation, self._evaluator.prepare, records, catalog
-        )
 
     async def _cross_gap(self, found: int) -> None:
         """Protocol 17: only what a fresh fetch does not find either is a gap of the log."""

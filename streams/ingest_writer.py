@@ -53,9 +53,7 @@ class BlockWriter:
 
     async def complete(self, opened: LedgerBlock, block: PreparedBlock) -> None:
         """Everything after the intent: also the way of a block that a predecessor began."""
-        entered = asyncio.get_running_loop().run_in_executor(
-            self._deps.evaluation, self._evaluator.enter, block.outcomes, self._oldest_day(block)
-        )
+        entered = asyncio.ensure_future(self._evaluator.enter(block.outcomes, self._oldest_day(block)))
         opened = await self._insert(opened, block)
         await entered
         await self._leave_outcomes(block)

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -302,14 +303,16 @@ async def _begin(stack: Stack, number: int, steps: str, directory: Path) -> None
     state = await stack.ledger.take_over(stack.topic_id, number, await _generation(stack))
     reader = LogReader(stack.settings.kafka, USAGE_RAW)
     records = await reader.read(number, state.last_offset + 1, state.last_offset + 1000)
-    evaluator = BlockEvaluator(
-        topic_id=stack.topic_id,
-        partition=number,
-        partitions=PARTITIONS,
-        shards=1,
-        duplicates=DuplicateFilter(directory, FilterMemory(), stack.topic_id),
-    )
-    prepared = evaluator.prepare(records, log.at(2))
+    with ThreadPoolExecutor(max_workers=1) as evaluation:
+        evaluator = BlockEvaluator(
+            topic_id=stack.topic_id,
+            partition=number,
+            partitions=PARTITIONS,
+            shards=1,
+            duplicates=DuplicateFilter(directory, FilterMemory(), stack.topic_id),
+            evaluation=evaluation,
+        )
+        prepared = await evaluator.prepare(records, log.at(2))
     assert prepared is not None
     opened = await stack.ledger.write_intent(state.epoch, prepared.intent, 30)
     if steps == "intent":

@@ -1,0 +1,9 @@
+"""Why a take-over cannot go on without a person. The worker ends; nothing is counted until it is mended."""
+
+
+class BlockMismatchError(Exception):
+    """A block cannot be completed as its intent promised: other rows, another evaluator."""
+
+
+class LedgerMismatchError(Exception):
+    """`events` does not hold what the ledger says is done: a lagging replica that never caught up, a restored store."""
