@@ -1,22 +1,23 @@
 """One partition in one tenure: collects records into a block, closes it in time, writes it, acknowledges it.
 
-Blocks of different partitions are independent tasks; within a partition one block is written after the other, and
+Blocks of different partitions are independent tasks. Within a partition one block is written after the other: while one
+is being inserted the next is collected and judged, and what is done begins what follows in one transaction. A block is
 acknowledged in order, only when it is done and its deltas are acknowledged.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
 from domain.blocks import EVALUATOR
-from domain.catalog import Catalog
 from domain.records import LogRecord
 from runtime import metrics
-from schemas.ledger import LedgerPartition
-from streams.ingest_block import EPOCH, BlockEvaluator, milliseconds
+from schemas.ledger import LedgerBlock, LedgerPartition
+from streams.ingest_block import EPOCH, BlockEvaluator, PreparedBlock, milliseconds
 from streams.ingest_deps import IngestDeps
 from streams.ingest_writer import BlockWriter
 from streams.retry import until_available
@@ -42,6 +43,22 @@ class RejectStreakError(Exception):
     """So many events in a row were rejected that the partition stops, instead of draining the topic."""
 
 
+class Held(NamedTuple):
+    """A record that is not done, and what acknowledges it."""
+
+    record: LogRecord
+    event: Any
+
+
+class Flight(NamedTuple):
+    """A block between its intent and done. `stored` ends when all is there that must be before it is done."""
+
+    block: PreparedBlock
+    held: list[Held]
+    began_at: float
+    stored: "asyncio.Task[LedgerBlock]"
+
+
 class Partition:
     """The open block of a partition and the task that writes it."""
 
@@ -60,9 +77,9 @@ class Partition:
         self._version = ledger.version
         self._evaluator = evaluator
         self._writer = writer
-        self._records: list[LogRecord] = []
-        self._events: list[Any] = []
+        self._held: list[Held] = []
         self._bytes = 0
+        self._flying: Flight | None = None
         self._opened_at = 0.0
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
@@ -91,11 +108,10 @@ class Partition:
             await self._cross_gap(record.offset)
         # What still moves is not stuck: an instant in which the end was ahead must not count on while records come.
         self._behind_since = None
-        if not self._records:
+        if not self._held:
             self._opened_at = asyncio.get_running_loop().time()
             self._arrived.set()
-        self._records.append(record)
-        self._events.append(event)
+        self._held.append(Held(record, event))
         self._bytes += len(record.value)
         self.next_offset = record.offset + 1
         if self._is_full():
@@ -109,57 +125,116 @@ class Partition:
 
     async def run(self) -> None:
         """Write blocks as they close; while there is none, say once a second how far the partition is. For ever."""
-        while True:
-            try:
-                async with asyncio.timeout(IDLE_AFTER_S):
-                    await self._arrived.wait()
-            except TimeoutError:
-                await self._idle()
-                continue
-            left_s = self._opened_at + self._deps.settings.ingest.block_max_age_s - asyncio.get_running_loop().time()
-            if left_s > 0:
-                try:
-                    async with asyncio.timeout(left_s):
-                        await self._full.wait()
-                except TimeoutError:
-                    pass
-            await self._close_block()
+        try:
+            while True:
+                if await self._is_closed():
+                    await self._write(self._take())
+                elif self._flying is not None:
+                    await self._land()
+                else:
+                    await self._idle()
+        finally:
+            if self._flying is not None:
+                self._flying.stored.cancel()
+
+    async def _is_closed(self) -> bool:
+        """Wait for the open block to close. False when the block that flies is stored before that, or nothing came."""
+        if not await self._comes(self._arrived, IDLE_AFTER_S):
+            return False
+        age_s = self._deps.settings.ingest.block_max_age_s
+        left_s = self._opened_at + age_s - asyncio.get_running_loop().time()
+        if left_s > 0:
+            await self._comes(self._full, left_s)
+        return self._flying is None or not self._flying.stored.done() or self._is_due()
+
+    def _is_due(self) -> bool:
+        age_s = self._deps.settings.ingest.block_max_age_s
+        return self._full.is_set() or self._opened_at + age_s <= asyncio.get_running_loop().time()
+
+    async def _comes(self, sign: asyncio.Event, within_s: float) -> bool:
+        """Whether `sign` is set within the time, and before the block that flies is stored."""
+        if sign.is_set():
+            return True
+        waiting = asyncio.ensure_future(sign.wait())
+        others = set() if self._flying is None else {self._flying.stored}
+        try:
+            await asyncio.wait({waiting, *others}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        return sign.is_set()
 
     def _is_full(self) -> bool:
         # Events are counted by their bytes: a record says how many it holds only once it is decoded.
         ingest = self._deps.settings.ingest
         return self._bytes >= min(ingest.block_max_bytes, ingest.block_max_events * _BYTES_AN_EVENT)
 
-    async def _close_block(self) -> None:
-        records, events, opened_at = self._records, self._events, self._opened_at
-        self._records, self._events, self._bytes = [], [], 0
+    def _take(self) -> list[Held]:
+        """The closed block; the next one opens with the next record."""
+        held, self._held, self._bytes = self._held, [], 0
         self._arrived.clear()
         self._full.clear()
         self._room.set()
+        return held
+
+    async def _write(self, held: list[Held]) -> None:
+        """Judge and launch a closed block; in parts, where it is more than one insert may hold (protocol 2)."""
+        began_at = self._opened_at
+        parts = deque([held])
+        while parts:
+            part = parts.popleft()
+            block = await self._prepare(part)
+            if block is None:
+                half = len(part) // 2
+                parts.extendleft((part[half:], part[:half]))
+                continue
+            self._brake(block)
+            await self._launch(block, part, began_at)
+
+    async def _prepare(self, part: list[Held]) -> PreparedBlock | None:
+        """The block before it is stored meanwhile, and was entered into the filter before."""
+        records = [one.record for one in part]
         # protocol 7, 8: never older than what the API judged by, nor than the partition's last version.
         needed = max(self._version, *(record.version for record in records))
         await self._deps.catalog.wait_for(needed, self._deps.budget_s)
-        await self._write(records, self._deps.catalog.current())
-        for event in events:
-            event.ack()
-        metrics.worker_block_seconds.observe(asyncio.get_running_loop().time() - opened_at)
+        return await self._evaluator.prepare(records, self._deps.catalog.current())
 
-    async def _write(self, records: Sequence[LogRecord], catalog: Catalog) -> None:
-        prepared = await self._evaluator.prepare(records, catalog)
-        if prepared is None:
-            half = len(records) // 2
-            await self._write(records[:half], catalog)
-            await self._write(records[half:], catalog)
-            return
-        longest, self._rejected_in_a_row = prepared.outcomes.reject_streak(self._rejected_in_a_row)
+    def _brake(self, block: PreparedBlock) -> None:
+        longest, self._rejected_in_a_row = block.outcomes.reject_streak(self._rejected_in_a_row)
         if longest > self._deps.settings.ingest.reject_streak_max:
             raise RejectStreakError(
                 f"partition {self._number}: {longest} events in a row were rejected,"
-                f" the last as {prepared.outcomes.rejected[-1].code}"
+                f" the last as {block.outcomes.rejected[-1].code}"
             )
-        await self._writer.write(prepared)
-        self._version = catalog.version
-        self.done_offset = prepared.intent.last_offset
+
+    async def _launch(self, block: PreparedBlock, held: list[Held], began_at: float) -> None:
+        """Intent, in one transaction with done of the block before if there is one, and the insert under way."""
+        former, self._flying = self._flying, None
+        if former is None:
+            opened = await self._writer.begin(block)
+        else:
+            opened = await self._writer.finish_and_begin(await former.stored, block)
+        self._version = block.intent.version
+        stored = asyncio.create_task(self._writer.store(opened, block), name=f"insert {block.token}")
+        self._flying = Flight(block, held, began_at, stored)
+        await self._writer.enter(block)
+        if former is not None:
+            await self._done(former)
+
+    async def _land(self) -> None:
+        """Done at once, when no next block is ready."""
+        if self._flying is not None:
+            flight = self._flying
+            await self._writer.finish(await flight.stored)
+            self._flying = None
+            await self._done(flight)
+
+    async def _done(self, flight: Flight) -> None:
+        """Protocol 3: the deltas of a done block before those of the next, and acknowledged before the Kafka commit."""
+        await self._writer.tell(flight.block)
+        self.done_offset = flight.block.intent.last_offset
+        for one in flight.held:
+            one.event.ack()
+        metrics.worker_block_seconds.observe(asyncio.get_running_loop().time() - flight.began_at)
 
     async def _cross_gap(self, found: int) -> None:
         """Protocol 17: only what a fresh fetch does not find either is a gap of the log."""
@@ -185,7 +260,7 @@ class Partition:
         )
         if there is not None:
             raise StuckError(f"partition {self._number}: record {there} of {end} has not come")
-        if not self._records and self.next_offset == first:
+        if not self._held and self.next_offset == first:
             await self._record_gap(first, end - 1)
             await self._deps.commit(self._number, end)
 
@@ -212,7 +287,7 @@ class Partition:
         deps, loop = self._deps, asyncio.get_running_loop()
         asked_at = deps.clock.now()
         end = await until_available(lambda: deps.end_offset(self._number), deps.budget_s, step="end offset")
-        if self._records:
+        if self._held:
             return
         if end > self.next_offset:
             # protocol 16: a record lost at the end of a queue shows no gap, since none follows it. What still waits in

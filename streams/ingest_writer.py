@@ -1,4 +1,4 @@
-"""The steps of one block, in the order of the protocol: intent, insert, outcomes, done, deltas.
+"""The steps of a block; their order is the caller's: intent, insert and outcomes, done, deltas (protocol 3).
 
 Every step is safe to repeat and waits in place for a service that is away. A step that finds the partition lost raises
 `Fenced`; after the retry budget `Unavailable` is raised: either ends the worker with the block unacknowledged.
@@ -43,22 +43,37 @@ class BlockWriter:
         self._epoch = epoch
         self._evaluator = evaluator
 
-    async def write(self, block: PreparedBlock) -> None:
-        """The whole way of a fresh block."""
+    async def begin(self, block: PreparedBlock) -> LedgerBlock:
+        """The intent of a block whose predecessor is done."""
         deadline_s = self._deps.settings.ingest.insert_deadline_s
-        opened = await self._patiently(
+        return await self._patiently(
             lambda: self._deps.ledger.write_intent(self._epoch, block.intent, deadline_s), "intent"
         )
-        await self.complete(opened, block)
 
-    async def complete(self, opened: LedgerBlock, block: PreparedBlock) -> None:
-        """Everything after the intent: also the way of a block that a predecessor began."""
-        entered = asyncio.ensure_future(self._evaluator.enter(block.outcomes, self._oldest_day(block)))
+    async def enter(self, block: PreparedBlock) -> None:
+        """The first copies of a block whose intent is written, into the filter: the next block is judged after this."""
+        await self._evaluator.enter(block.outcomes, self._oldest_day(block))
+
+    async def store(self, opened: LedgerBlock, block: PreparedBlock) -> LedgerBlock:
+        """Rows, windows and outcomes of a block with an intent: all that must be there before it is done."""
         opened = await self._insert(opened, block)
-        await entered
         await self._leave_outcomes(block)
+        return opened
+
+    async def finish(self, opened: LedgerBlock) -> None:
+        """Done, when no next block is ready."""
         await self._patiently(lambda: self._deps.ledger.finish(self._epoch, opened), "done")
-        # protocol 3: after done, acknowledged before the Kafka commit, those of a block before any of the next.
+
+    async def finish_and_begin(self, opened: LedgerBlock, following: PreparedBlock) -> LedgerBlock:
+        """Done, and the intent of the block that waits behind it: one transaction a block while there is a backlog."""
+        deadline_s = self._deps.settings.ingest.insert_deadline_s
+        return await self._patiently(
+            lambda: self._deps.ledger.finish_and_intend(self._epoch, opened, following.intent, deadline_s),
+            "done and intent",
+        )
+
+    async def tell(self, block: PreparedBlock) -> None:
+        """The deltas of a done block, acknowledged; to be called before those of any later block (protocol 3)."""
         await self.send_deltas(
             first_offset=block.intent.first_offset,
             last_offset=block.intent.last_offset,
@@ -67,6 +82,12 @@ class BlockWriter:
             changes=block.outcomes.changes,
         )
         self._count(block)
+
+    async def complete(self, opened: LedgerBlock, block: PreparedBlock) -> None:
+        """All that follows an intent, one step after the other: the way of a block that a predecessor began."""
+        await self.enter(block)
+        await self.finish(await self.store(opened, block))
+        await self.tell(block)
 
     async def send_deltas(
         self, *, first_offset: int, last_offset: int, version: int, as_of_ms: int, changes: Sequence[UsageChange]

@@ -1,16 +1,20 @@
 """What a partition takes, leaves and acknowledges, before any block is written."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from domain.errors import Unavailable
 from domain.records import LogRecord
 from runtime.clock import SystemClock
 from runtime.settings import IngestSettings, Settings
 from schemas.ledger import LedgerPartition
 from streams.ingest_partition import STUCK_AFTER_S, GapError, Partition, StuckError
+from tests.support.waiting import eventually_async
 
 STATE = LedgerPartition(topic_id="t", partition=0, epoch=1, generation=1, last_offset=9, version=1, idle_as_of=None)
 
@@ -108,6 +112,120 @@ async def test_a_partition_whose_records_come_is_not_stuck_however_long_ago_it_w
     own = partition()
     await behind_for_long(own)
     await own.accept(record(10), Event())
-    own._records.clear()  # written meanwhile
+    own._held.clear()  # written meanwhile
     await own._idle()
     assert own._behind_since is not None
+
+
+class Writer:
+    """Writes down what is asked of it; a block is stored when the test says so."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.stored: dict[int, asyncio.Event] = {}
+
+    def _note(self, step: str, *blocks: Any) -> None:
+        self.steps.append(" ".join([step, *(str(block.intent.first_offset) for block in blocks)]))
+
+    async def prepare(self, records: list[LogRecord], _catalog: object) -> Any:
+        first, last = records[0].offset, records[-1].offset
+        self.stored[first] = asyncio.Event()
+        block = SimpleNamespace(
+            intent=SimpleNamespace(first_offset=first, last_offset=last, version=1),
+            outcomes=SimpleNamespace(reject_streak=lambda before: (before, 0)),
+            token=str(first),
+        )
+        self._note("prepare", block)
+        return block
+
+    async def begin(self, block: Any) -> Any:
+        self._note("intent", block)
+        return block
+
+    async def enter(self, block: Any) -> None:
+        self._note("enter", block)
+
+    async def store(self, opened: Any, _block: Any) -> Any:
+        await self.stored[opened.intent.first_offset].wait()
+        self._note("stored", opened)
+        return opened
+
+    async def finish(self, opened: Any) -> None:
+        self._note("done", opened)
+
+    async def finish_and_begin(self, opened: Any, following: Any) -> Any:
+        self._note("done and intent", opened, following)
+        return following
+
+    async def tell(self, block: Any) -> None:
+        self._note("deltas", block)
+
+
+class Noted(Event):
+    def __init__(self, offset: int, steps: list[str]) -> None:
+        super().__init__()
+        self._offset = offset
+        self._steps = steps
+
+    def ack(self) -> None:
+        self._steps.append(f"ack {self._offset}")
+
+
+class Versions:
+    def current(self) -> None:
+        return None
+
+    async def wait_for(self, _version: int, _within_s: float) -> None:
+        return
+
+
+@contextlib.asynccontextmanager
+async def written(writer: Writer) -> AsyncIterator[Partition]:
+    """A partition whose every record is a block, being written."""
+    deps: Any = SimpleNamespace(
+        settings=Settings(ingest=IngestSettings(block_max_events=1)), budget_s=0.0, catalog=Versions()
+    )
+    own = Partition(deps, STATE, cast("Any", writer), cast("Any", writer), lambda: True)
+    running = asyncio.create_task(own.run())
+    try:
+        yield own
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_block_is_judged_while_the_one_before_is_inserted_and_begun_with_its_done() -> None:
+    writer = Writer()
+    async with written(writer) as own:
+        await own.accept(record(10, size=1000), Noted(10, writer.steps))
+        await own.accept(record(11, size=1000), Noted(11, writer.steps))
+        await eventually_async(lambda: "prepare 11" in writer.steps, 5)
+        assert writer.steps == ["prepare 10", "intent 10", "enter 10", "prepare 11"]
+        writer.stored[10].set()
+        await eventually_async(lambda: "ack 10" in writer.steps, 5)
+        assert writer.steps[4:] == ["stored 10", "done and intent 10 11", "enter 11", "deltas 10", "ack 10"]
+
+
+async def test_done_commits_alone_and_at_once_when_no_next_block_is_ready() -> None:
+    writer = Writer()
+    async with written(writer) as own:
+        await own.accept(record(10, size=1000), Noted(10, writer.steps))
+        await eventually_async(lambda: 10 in writer.stored, 5)
+        writer.stored[10].set()
+        await eventually_async(lambda: own.done_offset == 10, 5)
+        assert writer.steps == ["prepare 10", "intent 10", "enter 10", "stored 10", "done 10", "deltas 10", "ack 10"]
+
+
+async def test_a_block_that_cannot_be_stored_is_never_done() -> None:
+    class Failing(Writer):
+        async def store(self, _opened: Any, _block: Any) -> Any:
+            raise Unavailable("clickhouse", "away for too long")
+
+    writer = Failing()
+    deps: Any = SimpleNamespace(settings=Settings(), budget_s=0.0, catalog=Versions())
+    own = Partition(deps, STATE, cast("Any", writer), cast("Any", writer), lambda: True)
+    event = Event()
+    await own.accept(record(10), event)
+    with pytest.raises(Unavailable):
+        await own.run()
+    assert (event.acknowledged, own.done_offset) == (False, 9)
