@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.local.apps import Apps, AppSpec
+from runtime.local.apps import MAX_EXITS, Apps, AppSpec
 from runtime.local.errors import PartFailedError
 from runtime.local.ports import HOST, free_ports, listens
 from runtime.local.process import tail_of
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 API_PORT = 8080
 COMMAND_TIMEOUT_S = 120.0
 ROLES = ("ingest", "balances", "notifications")
+ONE_OF_EACH = dict.fromkeys(ROLES, 1)
 
 
 class SystemAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,20 @@ def command(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "cli.main", *arguments)
 
 
+def same_way(_: str, endpoints: Endpoints) -> Endpoints:
+    """Every process reaches the servers directly."""
+    return endpoints
+
+
+def worker_names(workers: Mapping[str, int]) -> dict[str, str]:
+    """Name -> role: worker-ingest, worker-ingest-2, ..."""
+    return {
+        f"worker-{role}" if number == 1 else f"worker-{role}-{number}": role
+        for role, count in workers.items()
+        for number in range(1, count + 1)
+    }
+
+
 def settings_environment(endpoints: Endpoints, *, api_port: int) -> dict[str, str]:
     return {
         "METERSTREAM_KAFKA_BOOTSTRAP": endpoints.kafka_bootstrap,
@@ -52,7 +67,10 @@ def settings_environment(endpoints: Endpoints, *, api_port: int) -> dict[str, st
 class LocalSystem:
     """Everything on the directory `data`. `settings` are METERSTREAM_* names for all our processes; `say` shows progress.
 
-    `start` and `stop` once each. After `start`, `failed` ends when the system cannot go on.
+    `workers` says how many of each role. `route(name, endpoints)` answers how one of our processes reaches the servers,
+    for somebody who puts something in between; `launch` is the command line of one of our commands. An app that exits
+    more than `max_exits` times in a minute ends the system. `start` and `stop` once each. After `start`, `failed` ends
+    when the system cannot go on.
     """
 
     def __init__(
@@ -62,13 +80,22 @@ class LocalSystem:
         say: Callable[[str], None],
         api_port: int = 0,
         settings: Mapping[str, str] | None = None,
+        workers: Mapping[str, int] = ONE_OF_EACH,
+        stack: LocalStack | None = None,
+        route: Callable[[str, Endpoints], Endpoints] = same_way,
+        launch: Callable[..., tuple[str, ...]] = command,
+        max_exits: int = MAX_EXITS,
     ) -> None:
         self.data = data.absolute()
-        self.stack = LocalStack(self.data)
+        self.stack = stack or LocalStack(self.data)
         self.apps: Apps | None = None
         self._say = say
         self._api_port = api_port
         self._settings = dict(settings or {})
+        self._workers = worker_names(workers)
+        self._route = route
+        self._launch = launch
+        self._max_exits = max_exits
         self._env: dict[str, str] = {}
 
     async def start(self) -> SystemAddress:
@@ -82,18 +109,17 @@ class LocalSystem:
     async def _start(self) -> SystemAddress:
         self._say("starting Kafka, PostgreSQL, ClickHouse and Temporal")
         endpoints = await self.stack.start()
-        api_port, *health_ports = free_ports(len(ROLES) + 2)
+        api_port, *health_ports = free_ports(len(self._workers) + 2)
         if self._api_port and not listens(self._api_port):
             api_port = self._api_port
-        given = {**settings_environment(endpoints, api_port=api_port), **self._settings}
-        self._env = {**os.environ, **given, "PYTHONPATH": _python_path()}
+        self._env = self._environment("command", endpoints, api_port)
         self._say("migrating")
         await self.run("migrate")
         self._say("starting api, workers and temporal-worker")
-        specs = self._specs(api_port, health_ports)
+        specs = self._specs(endpoints, api_port, health_ports)
         if self.stack.guard is None:
             raise RuntimeError("the stack that was started has no guardian")
-        self.apps = Apps(specs, logs=self.stack.logs, guard=self.stack.guard, say=self._say)
+        self.apps = Apps(specs, logs=self.stack.logs, guard=self.stack.guard, say=self._say, max_exits=self._max_exits)
         await self.apps.start()
         key, is_new = await self._api_key()
         return SystemAddress(url=f"http://{HOST}:{api_port}", api_key=key, key_is_new=is_new, endpoints=endpoints)
@@ -139,41 +165,31 @@ class LocalSystem:
             await self.apps.stop()
         await self.stack.stop()
 
-    def _specs(self, api_port: int, health_ports: list[int]) -> list[AppSpec]:
+    def _environment(self, name: str, endpoints: Endpoints, api_port: int) -> dict[str, str]:
+        given = settings_environment(self._route(name, endpoints), api_port=api_port)
+        return {**os.environ, **given, **self._settings, "PYTHONPATH": _python_path()}
+
+    def _specs(self, endpoints: Endpoints, api_port: int, health_ports: list[int]) -> list[AppSpec]:
         *worker_ports, temporal_worker_port = health_ports
-        specs = [
-            AppSpec(
-                name="api",
-                argv=command("api"),
-                env=self._env,
-                ready_url=f"http://{HOST}:{api_port}/readyz",
+
+        def spec(name: str, port: int, *arguments: str, **own: str) -> AppSpec:
+            return AppSpec(
+                name=name,
+                argv=self._launch(*arguments),
+                env={**self._environment(name, endpoints, api_port), **own},
+                ready_url=f"http://{HOST}:{port}/readyz",
                 cwd=self.data,
             )
-        ]
-        for role, port in zip(ROLES, worker_ports, strict=True):
-            worker = {
-                "METERSTREAM_WORKER_DATA_DIR": str(self.data / f"worker-{role}"),
+
+        specs = [spec("api", api_port, "api")]
+        for (name, role), port in zip(self._workers.items(), worker_ports, strict=True):
+            own = {
+                "METERSTREAM_WORKER_DATA_DIR": str(self.data / name),
                 "METERSTREAM_WORKER_HEALTH_PORT": str(port),
             }
-            specs.append(
-                AppSpec(
-                    name=f"worker-{role}",
-                    argv=command("worker", "--role", role),
-                    env={**self._env, **worker},
-                    ready_url=f"http://{HOST}:{port}/readyz",
-                    cwd=self.data,
-                )
-            )
-        temporal_worker = {"METERSTREAM_TEMPORAL_WORKER_HEALTH_PORT": str(temporal_worker_port)}
-        specs.append(
-            AppSpec(
-                name="temporal-worker",
-                argv=command("temporal-worker"),
-                env={**self._env, **temporal_worker},
-                ready_url=f"http://{HOST}:{temporal_worker_port}/readyz",
-                cwd=self.data,
-            )
-        )
+            specs.append(spec(name, port, "worker", "--role", role, **own))
+        own = {"METERSTREAM_TEMPORAL_WORKER_HEALTH_PORT": str(temporal_worker_port)}
+        specs.append(spec("temporal-worker", temporal_worker_port, "temporal-worker", **own))
         return specs
 
     async def _api_key(self) -> tuple[str, bool]:

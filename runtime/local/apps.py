@@ -17,6 +17,8 @@ MAX_EXITS = 5
 EXITS_WITHIN_S = 60.0
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 8.0
+# For whoever kills them on purpose, again and again.
+NO_LIMIT = 1_000_000
 READY_WITHIN_S = 90.0
 STOP_GRACE_S = 20.0
 
@@ -32,7 +34,7 @@ class AppSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Apps:
-    """Runs `specs` until `stop`, or until one of them exits MAX_EXITS times in a minute, which ends `failed`."""
+    """Runs `specs` until `stop`, or until one of them exits `max_exits` times in a minute, which ends `failed`."""
 
     def __init__(
         self,
@@ -42,18 +44,24 @@ class Apps:
         guard: Guardian,
         say: Callable[[str], None],
         first_backoff_s: float = FIRST_BACKOFF_S,
+        max_backoff_s: float = MAX_BACKOFF_S,
+        max_exits: int = MAX_EXITS,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._logs = logs
         self._guard = guard
         self._say = say
         self._first_backoff_s = first_backoff_s
+        self._max_backoff_s = max_backoff_s
+        self._max_exits = max_exits
+        self._wanted = {name: asyncio.Event() for name in self._specs}
         self._children: dict[str, Child] = {}
         self._watches: list[asyncio.Task[PartFailedError]] = []
 
     async def start(self) -> None:
         """Start all in parallel and wait until each is ready. PartFailedError names the one that is not."""
         for spec in self._specs.values():
+            self._wanted[spec.name].set()
             self._spawn(spec)
         self._watches = [asyncio.create_task(self._watch(spec)) for spec in self._specs.values()]
         all_ready = asyncio.ensure_future(asyncio.gather(*(self._ready(spec) for spec in self._specs.values())))
@@ -84,6 +92,15 @@ class Apps:
         """The present process of an app; another one after it was started again."""
         return self._children[name].pid
 
+    async def leave(self, name: str) -> None:
+        """Stop an app and keep it away until `join`."""
+        self._wanted[name].clear()
+        await self._children[name].stop()
+
+    def join(self, name: str) -> None:
+        """Start an app again that was told to leave."""
+        self._wanted[name].set()
+
     def _spawn(self, spec: AppSpec) -> None:
         process = ProcessSpec(
             name=spec.name,
@@ -105,15 +122,20 @@ class Apps:
 
     async def _watch(self, spec: AppSpec) -> PartFailedError:
         """Start the process again each time it exits; returns once that has happened too often."""
-        exits: deque[float] = deque(maxlen=MAX_EXITS)
+        exits: deque[float] = deque()
         while True:
             child = self._children[spec.name]
             code = await child.wait()
-            exits.append(time.monotonic())
-            if len(exits) == MAX_EXITS and exits[-1] - exits[0] < EXITS_WITHIN_S:
-                return child.failure(f"exited {MAX_EXITS} times within {EXITS_WITHIN_S:g} s, last with code {code}")
-            recent = sum(1 for at in exits if exits[-1] - at < EXITS_WITHIN_S)
-            delay = min(self._first_backoff_s * 2 ** (recent - 1), MAX_BACKOFF_S)
-            self._say(f"{spec.name} exited with code {code}; it starts again in {delay:g} s")
-            await asyncio.sleep(delay)
+            if self._wanted[spec.name].is_set():
+                exits.append(time.monotonic())
+                while exits[-1] - exits[0] >= EXITS_WITHIN_S:
+                    exits.popleft()
+                if len(exits) >= self._max_exits:
+                    return child.failure(
+                        f"exited {len(exits)} times within {EXITS_WITHIN_S:g} s, last with code {code}"
+                    )
+                delay = min(self._first_backoff_s * 2 ** (len(exits) - 1), self._max_backoff_s)
+                self._say(f"{spec.name} exited with code {code}; it starts again in {delay:g} s")
+                await asyncio.sleep(delay)
+            await self._wanted[spec.name].wait()
             self._spawn(spec)

@@ -36,14 +36,17 @@ logger.values.level = warn
 """
 
 
-def server_properties(*, data: Path, broker_port: int, controller_port: int) -> str:
-    """The broker's settings. Ports may change from start to start: nothing of them is kept in the data."""
+def server_properties(*, data: Path, broker_port: int, controller_port: int, advertised: str = "") -> str:
+    """The broker's settings. Ports may change from start to start: nothing of them is kept in the data.
+
+    `advertised` is where clients are sent to instead of the broker's own port: something stands before it.
+    """
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         "listeners": f"PLAINTEXT://{HOST}:{broker_port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{broker_port}",
+        "advertised.listeners": f"PLAINTEXT://{advertised or f'{HOST}:{broker_port}'}",
         "inter.broker.listener.name": "PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -68,13 +71,23 @@ def server_properties(*, data: Path, broker_port: int, controller_port: int) -> 
 class KafkaServer:
     """One broker on `data`; `logs` gets kafka.log. A second start on the same data may use other ports.
 
-    `sharing` replaces the flags that use the class archives, where one is to be made.
+    `sharing` replaces the flags that use the class archives, where one is to be made. `advertised` (host:port) is what
+    clients are told to connect to; empty: the broker's own port.
     """
 
     name = NAME
 
-    def __init__(self, *, data: Path, logs: Path, guard: Guardian, sharing: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        data: Path,
+        logs: Path,
+        guard: Guardian,
+        sharing: tuple[str, ...] | None = None,
+        advertised: str = "",
+    ) -> None:
         self._data = data
+        self._advertised = advertised
         self._log = logs / f"{NAME}.log"
         self._guard = guard
         self._sharing = sharing
@@ -121,7 +134,12 @@ class KafkaServer:
         properties = self._data / "server.properties"
         broker_port, controller_port = self._ports
         properties.write_text(
-            server_properties(data=self._data / "log", broker_port=broker_port, controller_port=controller_port)
+            server_properties(
+                data=self._data / "log",
+                broker_port=broker_port,
+                controller_port=controller_port,
+                advertised=self._advertised,
+            )
         )
         return properties
 

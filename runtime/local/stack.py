@@ -40,16 +40,18 @@ class LocalStack:
     """The servers on one directory: `DIR/<part>` holds their data, `DIR/logs` their logs.
 
     `start` and `stop` once each, in the main thread's event loop. A second stack on the same directory finds all data
-    again; while the first one runs it is refused with StackError.
+    again; while the first one runs it is refused with StackError. `kafka_advertised` (host:port): what Kafka sends its
+    clients to instead of its own port.
     """
 
-    def __init__(self, data: Path, *, only: Sequence[str] = PARTS) -> None:
+    def __init__(self, data: Path, *, only: Sequence[str] = PARTS, kafka_advertised: str = "") -> None:
         if unknown := set(only) - set(PARTS):
             raise ValueError(f"no part is called {sorted(unknown)}: there are {', '.join(PARTS)}")
         self.data = data.absolute()
         self.logs = self.data / "logs"
         self.guard: Guardian | None = None
         self._only = frozenset(only)
+        self._kafka_advertised = kafka_advertised
         self._lock = DataLock(self.data)
         self._servers: dict[str, Server] = {}
 
@@ -59,7 +61,7 @@ class LocalStack:
         self.guard = guard = Guardian(held_fds=(self._lock.servers_fd,))
         logs = self.logs
         temporal = TemporalServer(data=self.data / "temporal", logs=logs, guard=guard)
-        kafka = KafkaServer(data=self.data / "kafka", logs=logs, guard=guard)
+        kafka = KafkaServer(data=self.data / "kafka", logs=logs, guard=guard, advertised=self._kafka_advertised)
         clickhouse = ClickhouseServer(data=self.data / "clickhouse", logs=logs, guard=guard)
         postgres = PostgresServer(data=self.data / "postgres", logs=logs, guard=guard)
         servers: tuple[Server, ...] = (temporal, kafka, clickhouse, postgres)
