@@ -55,6 +55,12 @@ worker_lag_records = Gauge(
 worker_gaps = Counter(
     "meterstream_worker_gaps_total", "Gaps in the log that a fresh read confirmed.", registry=REGISTRY
 )
+worker_waiting = Gauge(
+    "meterstream_worker_waiting",
+    "Steps that wait in place for a service that is away, by service.",
+    ["service"],
+    registry=REGISTRY,
+)
 balances_pending = Gauge(
     "meterstream_balances_pending_customers",
     "Customers with counters that are still to be read from the usage, by balance partition.",

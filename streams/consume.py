@@ -6,6 +6,7 @@ batch unacknowledged and ends the process (`CrashingSupervisor`); the next one r
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -13,7 +14,7 @@ import msgspec
 import structlog
 
 from domain.errors import Invalid, NotFound
-from streams.retry import Sleep, until_available
+from streams.retry import Monotonic, Sleep, until_available
 
 D = TypeVar("D")
 E = TypeVar("E")
@@ -52,10 +53,11 @@ class Steps(Protocol[D, E]):
 
 
 class _Loop(Generic[D, E]):
-    def __init__(self, steps: Steps[D, E], budget_s: float, sleep: Sleep) -> None:
+    def __init__(self, steps: Steps[D, E], budget_s: float, sleep: Sleep, monotonic: Monotonic) -> None:
         self._steps = steps
         self._budget_s = budget_s
         self._sleep = sleep
+        self._monotonic = monotonic
 
     async def batch(self, events: Sequence[Any]) -> None:
         decoded: list[D] = []
@@ -67,7 +69,11 @@ class _Loop(Generic[D, E]):
                 rejected.append(Rejection(event=event, code=refused.code, message=refused.message))
         effects = self._steps.step(decoded)
         await until_available(
-            lambda: self._steps.emit(effects, rejected), self._budget_s, sleep=self._sleep, step="emit"
+            lambda: self._steps.emit(effects, rejected),
+            self._budget_s,
+            sleep=self._sleep,
+            monotonic=self._monotonic,
+            step="emit",
         )
         await self._steps.write(effects, events)
         for event in events:
@@ -81,12 +87,13 @@ async def consume(
     budget_s: float,
     max_batch: int = MAX_BATCH,
     sleep: Sleep = asyncio.sleep,
+    monotonic: Monotonic = time.monotonic,
 ) -> None:
     """Run `steps` over the stream for ever. A batch closes when it is full or nothing waits: no timer, no held record.
 
     Raises whatever a step raises (after the retry budget: Unavailable); nothing of the batch is acknowledged then.
     """
-    loop = _Loop(steps, budget_s, sleep)
+    loop = _Loop(steps, budget_s, sleep, monotonic)
     source = stream.noack()
     held: list[Any] = []
     try:

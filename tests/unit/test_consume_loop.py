@@ -82,8 +82,12 @@ async def run(steps: Journal, values: list[str], batches: Sequence[int], *, budg
         waits.append(seconds)
         await asyncio.sleep(0)
 
+    def monotonic() -> float:
+        return sum(waits)
+
     events = [FakeEvent(steps.done, value) for value in values]
-    await consume(FakeStream(events, batches), steps, budget_s=budget_s, max_batch=3, sleep=sleep)
+    stream = FakeStream(events, batches)
+    await consume(stream, steps, budget_s=budget_s, max_batch=3, sleep=sleep, monotonic=monotonic)
     return waits
 
 
