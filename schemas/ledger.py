@@ -54,7 +54,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerBlock(msgspec.Struct, frozen=True, kw_only=True):
-    """An intent as recorded: with what PostgreSQL decided for it."""
+    """An intent as recorded: with what PostgreSQL decided for it.
+
+    `blocks` more than 1: the row stands for so many finished blocks of one cut, version and hour, rolled up. Its range is
+    theirs and its counts are their sums; their deltas have been sent long ago, and no row in `events` names its hash.
+    """
 
     intent: Intent
     epoch: int
@@ -62,6 +66,7 @@ class LedgerBlock(msgspec.Struct, frozen=True, kw_only=True):
     state: BlockState
     intent_at: datetime
     insert_before: datetime
+    blocks: int = 1
 
 
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):

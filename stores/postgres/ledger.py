@@ -337,4 +337,5 @@ def _block(row: Row[Any]) -> LedgerBlock:
         state=row.state,
         intent_at=row.intent_at,
         insert_before=row.insert_before,
+        blocks=row.blocks,
     )

@@ -151,7 +151,9 @@ MARK_IDLE = text("""
     RETURNING partition
 """)
 
-_SELECT_BLOCKS = f"SELECT {_BLOCK_COLUMNS} FROM ledger_blocks WHERE topic_id = :topic_id AND partition = :partition"
+_SELECT_BLOCKS = (
+    f"SELECT {_BLOCK_COLUMNS}, blocks FROM ledger_blocks WHERE topic_id = :topic_id AND partition = :partition"
+)
 
 OPEN_BLOCK = text(f"{_SELECT_BLOCKS} AND state = 'intent'")
 

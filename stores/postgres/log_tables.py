@@ -66,10 +66,12 @@ ledger_blocks = Table(
     Column("intent_at", INSTANT, nullable=False),
     Column("renewals", Integer, nullable=False, server_default="0"),
     Column("done_at", INSTANT),
+    Column("blocks", BigInteger, nullable=False, server_default="1"),  # more than one: finished blocks, rolled up
     PrimaryKeyConstraint("topic_id", "partition", "first_offset"),
     CheckConstraint("state IN ('intent', 'done', 'gap', 'empty')", name="state"),
     Index("ix_ledger_blocks_done_at", "done_at"),
     Index("ix_ledger_blocks_open", "cut", postgresql_where=text("state = 'intent'")),
+    Index("ix_ledger_blocks_cut", "topic_id", "partition", "cut", "first_offset"),
 )
 
 usage_cut = Table(
@@ -79,4 +81,12 @@ usage_cut = Table(
     Column("cut", BigInteger, nullable=False),
     Column("raised_at", INSTANT, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
+)
+
+usage_cuts = Table(
+    "usage_cuts",
+    metadata,
+    Column("cut", BigInteger, primary_key=True, autoincrement=False),  # what was counted before raised_at is below it
+    Column("raised_at", INSTANT, nullable=False),
+    Index("ix_usage_cuts_raised_at", "raised_at"),
 )

@@ -262,6 +262,7 @@ invoices = Table(
     Column("cut", BigInteger, nullable=False),  # usage is all blocks with cut < this (protocol 10)
     Column("as_of", INSTANT, nullable=False),
     Column("issued_at", INSTANT, nullable=False),
+    Column("customer_references", ARRAY(Text)),  # the names that its usage was counted by
     created(),
     UniqueConstraint("tenant", "environment", "number"),
     CheckConstraint("status IN ('draft', 'open', 'paid', 'void', 'uncollectible')", name="status"),
