@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
+import structlog
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.errors import ScopeMissing, Unauthorized
+from domain.errors import Unavailable
+from runtime import metrics
 from schemas.keys import ALL_SCOPES, ApiKey
 from schemas.scope import Scope
 
@@ -20,6 +23,12 @@ _BEARER = "bearer "
 _STATE = "principal"
 # Unknown keys are remembered too, so that a client with a wrong key costs no query each time; this bounds the memory.
 _CACHE_MAX = 10_000
+# While keys cannot be looked up they are tried again this often, whatever the number of requests.
+_ASK_AGAIN_S = 1.0
+
+V = TypeVar("V")
+
+_log = structlog.get_logger(__name__)
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,19 +53,40 @@ class KeyLookup(Protocol):
         ...
 
 
-class _Entry(msgspec.Struct, kw_only=True):
-    answer: "asyncio.Future[Principal | None]"
-    until: float
+class _Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose key it is, as it was known at an instant of the steady clock."""
+
+    principal: Principal
+    known_at: float
 
 
 class Authenticator:
-    """Key look-ups, each kept `cache_s`: a revoked key stops working within that time, and a new one starts."""
+    """Key look-ups, each kept `cache_s`: a revoked key stops working within that time, and a new one starts.
 
-    def __init__(self, keys: KeyLookup, cache_s: float, monotonic: Callable[[], float]) -> None:
+    While keys cannot be looked up, or take longer than `renewal_wait_s`, a key that was valid stays so for `stale_max_s`
+    after its last look-up; what is not known is then refused as Unavailable, never as unknown.
+    """
+
+    def __init__(
+        self,
+        keys: KeyLookup,
+        cache_s: float,
+        monotonic: Callable[[], float],
+        *,
+        stale_max_s: float = 900.0,
+        renewal_wait_s: float = 1.0,
+    ) -> None:
         self._keys = keys
         self._cache_s = cache_s
+        self._stale_max_s = stale_max_s
+        self._renewal_wait_s = renewal_wait_s
         self._monotonic = monotonic
-        self._entries: dict[bytes, _Entry] = {}  # by digest: no secret is kept
+        # By digest: no secret is kept. Apart, so that a flood of wrong keys drives no valid one out.
+        self._owners: dict[bytes, _Owner] = {}
+        self._unknown_until: dict[bytes, float] = {}
+        self._asking: dict[bytes, asyncio.Task[Principal | None]] = {}
+        self._away = False
+        self._ask_again_at = 0.0
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """The principal of an Authorization header. Raises Unauthorized, or Unavailable when keys cannot be read."""
@@ -64,36 +94,75 @@ class Authenticator:
             raise Unauthorized
         key = authorization[len(_BEARER) :].strip()
         digest = sha256(key.encode()).digest()
-        entry = self._entries.get(digest)
-        if entry is None or entry.until <= self._monotonic():
-            entry = self._look_up(key, digest)
-        # Shielded: a client that goes away must not cancel the look-up that others wait for.
-        principal = await asyncio.shield(entry.answer) if not entry.answer.done() else entry.answer.result()
+        now = self._monotonic()
+        owner = self._owners.get(digest)
+        if owner is not None and now < owner.known_at + self._cache_s:
+            return owner.principal
+        if owner is not None and now < owner.known_at + self._stale_max_s:
+            principal = await self._renewed(key, digest, owner.principal)
+        elif self._unknown_until.get(digest, now) > now:
+            principal = None
+        else:
+            # Shielded: a client that goes away must not cancel the look-up that others wait for.
+            principal = await asyncio.shield(self._look_up(key, digest))
         if principal is None:
             raise Unauthorized("the key is unknown or revoked")
         return principal
 
-    def _look_up(self, key: str, digest: bytes) -> _Entry:
-        """One query a key at a time: requests that come meanwhile wait for the same answer."""
-        if len(self._entries) >= _CACHE_MAX:
-            self._entries.pop(next(iter(self._entries)))
-        entry = _Entry(answer=asyncio.ensure_future(self._find(key)), until=self._monotonic() + self._cache_s)
-        self._entries.pop(digest, None)  # to the end of the order of eviction
-        self._entries[digest] = entry
-        entry.answer.add_done_callback(lambda done: self._forget_failure(digest, done))
-        return entry
+    async def _renewed(self, key: str, digest: bytes, known: Principal) -> Principal | None:
+        """The answer of now, if it comes soon; else what was known. While keys cannot be read nobody waits for them."""
+        if self._away:
+            if self._monotonic() >= self._ask_again_at and not self._asking:
+                self._look_up(key, digest)  # the next requests learn from it that keys can be read again
+            metrics.api_stale_keys.inc()
+            return known
+        asked = self._look_up(key, digest)
+        await asyncio.wait([asked], timeout=self._renewal_wait_s)
+        if asked.done() and asked.exception() is None:
+            return asked.result()
+        if asked.done() and not isinstance(asked.exception(), Unavailable):
+            return await asked  # a bug, to be answered as one
+        if not self._away:
+            _log.warning("keys cannot be looked up: those that are known go on", for_s=self._stale_max_s)
+        self._away = True
+        metrics.api_stale_keys.inc()
+        return known
 
-    async def _find(self, key: str) -> Principal | None:
+    def _look_up(self, key: str, digest: bytes) -> "asyncio.Task[Principal | None]":
+        """One query a key at a time: requests that come meanwhile wait for the same answer."""
+        asked = self._asking.get(digest)
+        if asked is None:
+            asked = self._asking[digest] = asyncio.ensure_future(self._find(key, digest))
+            asked.add_done_callback(lambda done: self._answered(digest, done))
+        return asked
+
+    async def _find(self, key: str, digest: bytes) -> Principal | None:
+        asked_at = self._monotonic()
         found = await self._keys.find(key)
         if found is None:
+            self._owners.pop(digest, None)
+            _keep(self._unknown_until, digest, asked_at + self._cache_s)
             return None
-        return Principal(
+        principal = Principal(
             tenant=found.tenant, environment=found.environment, scopes=frozenset(found.scopes), key_id=found.id
         )
+        _keep(self._owners, digest, _Owner(principal=principal, known_at=asked_at))
+        return principal
 
-    def _forget_failure(self, digest: bytes, done: "asyncio.Future[Principal | None]") -> None:
-        if done.cancelled() or done.exception() is not None:
-            self._entries.pop(digest, None)
+    def _answered(self, digest: bytes, asked: "asyncio.Task[Principal | None]") -> None:
+        self._asking.pop(digest, None)
+        if asked.cancelled() or asked.exception() is not None:
+            self._ask_again_at = self._monotonic() + _ASK_AGAIN_S
+        else:
+            self._away = False
+
+
+def _keep(kept: dict[bytes, V], digest: bytes, value: V) -> None:
+    """At the end of the order of eviction."""
+    kept.pop(digest, None)
+    if len(kept) >= _CACHE_MAX:
+        kept.pop(next(iter(kept)))
+    kept[digest] = value
 
 
 async def principal_of(connection: Connection) -> Principal:

@@ -120,7 +120,13 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
             ids=ids,
             engine=engine,
             producer=producer,
-            auth=Authenticator(ApiKeys(engine, clock, ids), settings.api.key_cache_s, time.monotonic),
+            auth=Authenticator(
+                ApiKeys(engine, clock, ids),
+                settings.api.key_cache_s,
+                time.monotonic,
+                stale_max_s=settings.api.key_stale_max_s,
+                renewal_wait_s=settings.api.key_renewal_wait_s,
+            ),
             limits=limits,
             stopping=stopping,
             readiness=[

@@ -31,6 +31,11 @@ ingest_request_seconds = Histogram(
     registry=REGISTRY,
 )
 api_errors = Counter("meterstream_api_errors_total", "Answers that are problems, by code.", ["code"], registry=REGISTRY)
+api_stale_keys = Counter(
+    "meterstream_api_stale_keys_total",
+    "Requests served by a key as it was last known, because keys cannot be looked up now.",
+    registry=REGISTRY,
+)
 api_catalog_version = Gauge(
     "meterstream_api_catalog_version", "Version of the catalog that the API judges events by.", registry=REGISTRY
 )

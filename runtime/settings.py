@@ -80,7 +80,11 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     record_max_bytes: int = 512 << 10
     """A record of usage.raw is split at this."""
     key_cache_s: float = 2.0
-    """A revoked key stops working within this."""
+    """A revoked key stops working within this, as long as PostgreSQL answers."""
+    key_stale_max_s: float = 900.0
+    """While PostgreSQL is away a key that was valid is taken for valid for so long after its last look-up."""
+    key_renewal_wait_s: float = 1.0
+    """A request of a known key waits for its look-up at most so long; then the key counts as it was known."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
