@@ -1,7 +1,7 @@
 """What handlers work with: wired once by the main, read everywhere, never changed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,16 +11,10 @@ from api.entitlements_view import EntitlementsView
 from api.limits_view import LimitsView
 from runtime.clock import Clock
 from runtime.ids import Ids
+from runtime.readiness import Readiness
 from runtime.settings import Settings
 from stores.clickhouse.client import ClickhouseClient
 from stores.kafka import Producer
-
-
-class ReadinessCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that `/readyz` asks for; `is_ready` answers within seconds and does not raise."""
-
-    name: str
-    is_ready: Callable[[], Awaitable[bool]]
 
 
 class ApiDeps(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +32,7 @@ class ApiDeps(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitsView
     stopping: asyncio.Event
     """Set when the process is told to stop: an answer without an end (a stream of events) ends then."""
-    readiness: Sequence[ReadinessCheck] = ()
+    readiness: Readiness = Readiness()
     clickhouse: ClickhouseClient | None = None
     end_offsets: Callable[[], Awaitable[Mapping[int, int]]] | None = None
     """Partition of usage.raw -> offset of the next record, for the lag of partitions. Raises Unavailable."""

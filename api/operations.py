@@ -14,6 +14,7 @@ from api.deps import ApiDeps
 from api.plain_asgi import header, send_bytes
 from domain.errors import NotFound
 from runtime import metrics
+from runtime.readiness import Ready
 
 DASHBOARD_FILES = Path(__file__).resolve().parents[1] / "dashboard" / "dist"
 CONTENT_SECURITY_POLICY = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
@@ -23,13 +24,6 @@ _NOT_MODIFIED = 304
 
 class Alive(msgspec.Struct, frozen=True):
     status: str = "ok"
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """`missing` names what does not answer; empty when the process can serve."""
-
-    ready: bool
-    missing: list[str]
 
 
 class OperationsController(Controller):
@@ -42,9 +36,12 @@ class OperationsController(Controller):
 
     @get("/readyz")
     async def readyz(self, deps: ApiDeps) -> Response[Ready]:
-        """200 when requests can be served, else 503 with the names of what is missing."""
-        missing = [check.name for check in deps.readiness if not await check.is_ready()]
-        return Response(Ready(not missing, missing), status_code=503 if missing else 200)
+        """200 when events can be taken and checks answered, else 503 with the names of what is `missing` for that.
+
+        `degraded` names what is away although this process serves: queries or changes that need it are answered 503.
+        """
+        ready = await deps.readiness.ask()
+        return Response(ready, status_code=ready.status)
 
     @get("/metrics", media_type=metrics.CONTENT_TYPE)
     async def metrics(self) -> Response[bytes]:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
@@ -13,30 +13,29 @@ import typer
 import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.app import Api, create_app
 from api.auth import Authenticator
-from api.deps import ApiDeps, ReadinessCheck
+from api.deps import ApiDeps
 from api.entitlements_view import EntitlementsView
 from api.limits_view import LimitsView
 from domain.errors import Unavailable
 from runtime.clock import SystemClock
 from runtime.ids import Ids
 from runtime.logs import configure_logging
+from runtime.readiness import Part, Readiness
 from runtime.settings import Settings, load_settings
 from schemas.topics import USAGE_RAW
 from stores.clickhouse.client import ClickhouseClient
 from stores.kafka import Producer
 from stores.log_ends import LogEnds
-from stores.postgres.engine import autocommit, create_engine
+from stores.postgres.engine import answers, create_engine
 from stores.postgres.keys import ApiKeys
 from stores.relay import Relay
 
 # What is being worked on may end within this after SIGTERM; an ingest request ends within the broker's time-out.
 _GRACE_S = 5.0
-_CHECK_WITHIN_S = 2.0
 _BACKLOG = 1024
 
 _log = structlog.get_logger(__name__)
@@ -129,10 +128,7 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
             ),
             limits=limits,
             stopping=stopping,
-            readiness=[
-                *readiness(settings, engine, producer, limits, clickhouse),
-                _entitlements_ready(entitlements),
-            ],
+            readiness=readiness(settings, engine, producer, limits, entitlements, clickhouse),
             clickhouse=clickhouse,
             end_offsets=ends.read,
             entitlements=entitlements,
@@ -155,36 +151,33 @@ def _relay_ended(task: "asyncio.Task[None]") -> None:
         _log.error("the outbox relay has stopped: catalog changes do not leave", exc_info=error)
 
 
-def _entitlements_ready(view: EntitlementsView) -> ReadinessCheck:
-    async def is_ready() -> bool:
-        return view.is_ready
-
-    return ReadinessCheck(name="entitlements", is_ready=is_ready)
-
-
 def readiness(
-    settings: Settings, engine: AsyncEngine, producer: Producer, limits: LimitsView, clickhouse: ClickhouseClient
-) -> Sequence[ReadinessCheck]:
-    async def postgres() -> bool:
-        try:
-            async with asyncio.timeout(_CHECK_WITHIN_S), autocommit(engine) as conn:
-                await conn.execute(text("SELECT 1"))
-        except (Unavailable, TimeoutError):
-            return False
-        return True
+    settings: Settings,
+    engine: AsyncEngine,
+    producer: Producer,
+    limits: LimitsView,
+    entitlements: EntitlementsView,
+    clickhouse: ClickhouseClient,
+) -> Readiness:
+    """Taking events and answering checks needs the log and what was read of it. PostgreSQL is needed until the first keys
+    can be looked up; after that its absence, and ClickHouse's, must not make a balancer turn events away.
+    """
+    within_s = settings.health.probe_timeout_s
 
     async def kafka() -> bool:
-        return await producer.is_answering(USAGE_RAW, settings.kafka.raw_partitions, _CHECK_WITHIN_S)
+        return await producer.is_answering(USAGE_RAW, settings.kafka.raw_partitions, within_s)
 
     async def catalog() -> bool:
         return limits.is_ready
 
-    async def store() -> bool:
-        try:
-            async with asyncio.timeout(_CHECK_WITHIN_S):
-                return await clickhouse.ping()
-        except (Unavailable, TimeoutError):
-            return False
+    async def balances() -> bool:
+        return entitlements.is_ready
 
-    checks = {"postgres": postgres, "kafka": kafka, "catalog": catalog, "clickhouse": store}
-    return [ReadinessCheck(name=name, is_ready=check) for name, check in checks.items()]
+    parts = [
+        Part(name="kafka", is_there=kafka),
+        Part(name="catalog", is_there=catalog),
+        Part(name="entitlements", is_there=balances),
+        Part(name="postgres", is_there=lambda: answers(engine), need="once"),
+        Part(name="clickhouse", is_there=clickhouse.ping, need="never"),
+    ]
+    return Readiness(parts, within_s)

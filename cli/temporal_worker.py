@@ -7,20 +7,18 @@ import signal
 
 import structlog
 import typer
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 
-from domain.errors import Unavailable
 from runtime.clock import SystemClock
-from runtime.health import Check, Health
+from runtime.health import Health
 from runtime.ids import Ids
 from runtime.logs import configure_logging
+from runtime.readiness import Part, Readiness
 from runtime.settings import Settings, load_settings
 from stores.clickhouse.client import ClickhouseClient
-from stores.postgres.engine import autocommit, create_engine
+from stores.postgres.engine import answers, create_engine
 from workflows.activities import ClosingActivities
-from workflows.worker import answers, create_worker, prepared
+from workflows.worker import create_worker, is_serving, prepared
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +41,7 @@ class _Connection:
         self.is_working = False
 
     async def is_there(self) -> bool:
-        return self.client is not None and self.is_working and await answers(self.client)
+        return self.client is not None and self.is_working and await is_serving(self.client)
 
 
 async def serve(settings: Settings) -> None:
@@ -58,13 +56,14 @@ async def serve(settings: Settings) -> None:
         clickhouse = ClickhouseClient(settings.clickhouse)
         opened.push_async_callback(clickhouse.close)
         connection = _Connection()
-        checks: dict[str, Check] = {
-            "temporal": connection.is_there,
-            "postgres": lambda: _postgres_answers(engine),
-            "clickhouse": clickhouse.ping,
-        }
-        at = settings.temporal_worker
-        await opened.enter_async_context(Health(checks).serving(at.health_host, at.health_port))
+        # A closing that finds a store away is repeated by Temporal: the worker itself needs Temporal alone.
+        parts = [
+            Part(name="temporal", is_there=connection.is_there),
+            Part(name="postgres", is_there=lambda: answers(engine), need="never"),
+            Part(name="clickhouse", is_there=clickhouse.ping, need="never"),
+        ]
+        at, readiness = settings.temporal_worker, Readiness(parts, settings.health.probe_timeout_s)
+        await opened.enter_async_context(Health(readiness).serving(at.health_host, at.health_port))
         client = connection.client = await prepared(settings, stopping)
         if client is None:
             return
@@ -77,12 +76,3 @@ async def serve(settings: Settings) -> None:
             await stopping.wait()
             connection.is_working = False
             _log.info("temporal_worker_stopping")
-
-
-async def _postgres_answers(engine: AsyncEngine) -> bool:
-    try:
-        async with autocommit(engine) as conn:
-            await conn.execute(text("SELECT 1"))
-    except Unavailable:
-        return False
-    return True

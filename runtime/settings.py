@@ -138,6 +138,11 @@ class TemporalWorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     health_port: int = 8084
 
 
+class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    probe_timeout_s: float = 2.0
+    """A question that serves readiness or a shown lag, and no work, is given up after this."""
+
+
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     level: str = "INFO"
     json: bool = False
@@ -156,6 +161,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     balances: BalancesSettings = BalancesSettings()
     closing: ClosingSettings = ClosingSettings()
     temporal_worker: TemporalWorkerSettings = TemporalWorkerSettings()
+    health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
 
 

@@ -14,7 +14,9 @@ from faust.types import TP
 from mode import Service
 
 from runtime import metrics
+from runtime.readiness import Ready
 from streams.app import App, Role
+from streams.retry import services_away
 from streams.transport import Consumer
 
 DEFAULT_PORTS: dict[Role, int] = {"ingest": 8081, "balances": 8082, "notifications": 8083}
@@ -119,12 +121,22 @@ class Health(Service):
         return _answer({"status": "alive" if alive else "dead", "reason": self._dead}, 200 if alive else 503)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        ready = self._dead is None and self._app.started and not self._recovering
-        return _answer({"status": "ready" if ready else "not_ready"}, 200 if ready else 503)
+        missing = tuple(name for name, is_so in self._lacking() if is_so)
+        # A service that is waited for leaves the worker ready: it holds its partitions and goes on by itself.
+        ready = Ready(ready=not missing, missing=missing, degraded=services_away())
+        return _answer(ready, ready.status)
+
+    def _lacking(self) -> tuple[tuple[str, bool], ...]:
+        started = bool(self._app.started)
+        return (
+            ("progress", self._dead is not None),
+            ("partitions", not started or bool(self._app.rebalancing)),
+            ("recovery", started and bool(self._app.in_recovery)),
+        )
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
-def _answer(body: dict[str, Any], status: int) -> web.Response:
+def _answer(body: object, status: int) -> web.Response:
     return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")

@@ -69,7 +69,7 @@ def create_worker(client: Client, task_queue: str, activities: ClosingActivities
     )
 
 
-async def answers(client: Client) -> bool:
+async def is_serving(client: Client) -> bool:
     """Whether Temporal serves."""
     try:
         return await client.service_client.check_health(timeout=timedelta(seconds=2))

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -117,3 +118,13 @@ async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     with answering():
         async with engine.connect() as connection:
             yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+async def answers(engine: AsyncEngine) -> bool:
+    """Whether a trivial statement is answered now."""
+    try:
+        async with autocommit(engine) as connection:
+            await connection.execute(text("SELECT 1"))
+    except Unavailable:
+        return False
+    return True

@@ -13,7 +13,7 @@ import pytest
 from api.app import create_app
 from api.auth import Authenticator, Principal, check_scope
 from api.conventions import page_of
-from api.deps import ApiDeps, ReadinessCheck
+from api.deps import ApiDeps
 from api.errors import Problem, RateLimited, ScopeMissing, Unauthorized, translate
 from api.limits_view import LimitsFold, LimitsView
 from api.openapi import complete
@@ -21,6 +21,7 @@ from api.operations import StaticFiles
 from domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable
 from runtime.clock import SystemClock
 from runtime.ids import Ids
+from runtime.readiness import Part, Readiness
 from runtime.settings import Settings
 from schemas.catalog import CatalogChange, CatalogVersion, TenantLimits
 from schemas.keys import ApiKey
@@ -72,7 +73,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         auth=Authenticator(Keys(), 2, lambda: 0.0),
         limits=LimitsView(settings.kafka),
         stopping=asyncio.Event(),
-        readiness=[ReadinessCheck(name="kafka", is_ready=no)],
+        readiness=Readiness([Part(name="kafka", is_there=no), Part(name="clickhouse", is_there=no, need="never")]),
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(deps)), base_url="http://api") as client:
         yield client
@@ -81,7 +82,8 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 async def test_operations_answer_without_a_key(http: httpx.AsyncClient) -> None:
     assert (await http.get("/healthz")).json() == {"status": "ok"}
     ready = await http.get("/readyz")
-    assert (ready.status_code, ready.json()) == (503, {"ready": False, "missing": ["kafka"]})
+    assert ready.status_code == 503
+    assert ready.json() == {"ready": False, "missing": ["kafka"], "degraded": ["clickhouse"]}
     metrics = await http.get("/metrics")
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "meterstream_ingest_events_accepted_total" in metrics.text
