@@ -27,11 +27,15 @@ Limit = Annotated[int, QueryParameter(ge=1, le=500, description="rows a page")]
 
 
 class EventAnswer(Struct, frozen=True, kw_only=True):
-    """What became of one (source, id). `lines` are the invoice lines that its usage is in."""
+    """What became of one (source, id). `lines` are the invoice lines that its usage is in.
+
+    `conflict`: some copy says something else than the event that stands.
+    """
 
     source: str
     id: str
     status: str
+    conflict: bool
     event: StoredEvent | None
     duplicates: tuple[DuplicateEvent, ...]
     rejections: tuple[RefusedEvent, ...]
@@ -116,6 +120,7 @@ class EventsController(Controller):
             rejections=fate.rejections,
             lines=lines,
             as_of=progress.as_of,
+            conflict=any(copy.conflict for copy in fate.duplicates),
         )
 
     @get("/rejected", guards=[require("usage:read")])

@@ -7,7 +7,7 @@ import msgspec
 
 from domain.catalog import UNKNOWN_CUSTOMER, Catalog
 from domain.errors import Invalid
-from domain.events import check_time, encode_event, event_time_ms, parse_events, split_events
+from domain.events import EventName, check_time, encode_event, event_time_ms, parse_events, read_name, split_events
 from domain.identity import identities_in, partition_of
 from domain.records import MAX_RECORD_BYTES, MS_PER_DAY, MS_PER_HOUR, LogRecord, headers_of
 from schemas.blocks import ForwardedRecord, RefusedEvent
@@ -15,8 +15,12 @@ from schemas.catalog import TenantLimits
 from schemas.events import UsageEvent
 
 RECORD_TOO_LARGE = "record_too_large"
+FORMAT_UNKNOWN = "format_unknown"
 TENANT_MISSING = "tenant_missing"
 UNKNOWN_CUSTOMER_CODE = "unknown_customer"
+
+# More than sound events fit into a record of MAX_RECORD_BYTES: what has more is a record of commas.
+MAX_RECORD_EVENTS = 32_768
 
 # Bytes that compare as the positions do.
 _POSITION = Packing(">QI")
@@ -94,19 +98,16 @@ class _Decoding:
         self.longest_streak = 0
         self._streak = 0
         self._identity_of: dict[tuple[str, str], Callable[[str, str], bytes]] = {}
+        self._split_of: LogRecord | None = None
+        self._split: list[msgspec.Raw] = []
 
     def read(self, record: LogRecord) -> None:
-        if len(record.value) > MAX_RECORD_BYTES:
-            self._reject(record, 0, Invalid(RECORD_TOO_LARGE, "a record is at most 1 MiB long"), record.value)
-            return
-        foreign = record.foreign
-        self._judge = self._catalog.accepted_at(record.version)
-        limits = _ANY_TIME if foreign else self._judge.limits(record.tenant, record.environment)
         try:
-            verdicts = parse_events(record.value, record.received_at_ms, limits, foreign=foreign)
+            verdicts = self._verdicts(record)
         except Invalid as invalid:
             self._reject(record, 0, invalid, record.value)
             return
+        foreign = record.foreign
         misplaced: dict[tuple[str, str, int], list[UsageEvent]] = {}
         tenant, environment = record.tenant, record.environment
         partition, partitions = self._partition, self._partitions
@@ -133,6 +134,20 @@ class _Decoding:
         if misplaced:
             self._forward(record, misplaced)
 
+    def _verdicts(self, record: LogRecord) -> list[UsageEvent | Invalid]:
+        """On each event of the record. Raises Invalid where it is refused as a whole."""
+        if len(record.value) > MAX_RECORD_BYTES:
+            raise Invalid(RECORD_TOO_LARGE, "a record is at most 1 MiB long")
+        if not record.readable:
+            raise Invalid(FORMAT_UNKNOWN, "the header names another format than 1")
+        foreign = record.foreign
+        self._judge = self._catalog.accepted_at(record.version)
+        limits = _ANY_TIME if foreign else self._judge.limits(record.tenant, record.environment)
+        verdicts = parse_events(record.value, record.received_at_ms, limits, foreign=foreign)
+        if len(verdicts) > MAX_RECORD_EVENTS:
+            raise Invalid(RECORD_TOO_LARGE, f"a record holds at most {MAX_RECORD_EVENTS} events")
+        return verdicts
+
     @property
     def last_streak(self) -> int:
         """Rejections since the last event that was none."""
@@ -158,7 +173,7 @@ class _Decoding:
                 self._judge.limits(event.tenant, event.environment),
             )
         except Invalid as invalid:
-            self._reject(record, index, invalid, event=event)
+            self._reject(record, index, invalid)
             return False
         return True
 
@@ -168,7 +183,7 @@ class _Decoding:
         if self._judge.resolve(tenant, environment, event.customer) != UNKNOWN_CUSTOMER:
             return True
         refusal = Invalid(UNKNOWN_CUSTOMER_CODE, "no customer has this id, external id or alias")
-        self._reject(record, index, refusal, event=event)
+        self._reject(record, index, refusal)
         return False
 
     def _forward(self, record: LogRecord, misplaced: dict[tuple[str, str, int], list[UsageEvent]]) -> None:
@@ -187,29 +202,30 @@ class _Decoding:
             key = (tenant, environment, hour)
             self.forwarded_of[key] = self.forwarded_of.get(key, 0) + len(events)
 
-    def _reject(
-        self,
-        record: LogRecord,
-        index: int,
-        invalid: Invalid,
-        original: bytes | None = None,
-        *,
-        event: UsageEvent | None = None,
-    ) -> None:
+    def _reject(self, record: LogRecord, index: int, invalid: Invalid, original: bytes | None = None) -> None:
         self._streak += 1
         self.longest_streak = max(self.longest_streak, self._streak)
+        sent = self._sent(record, index) if original is None else original
+        name = read_name(sent) if len(sent) <= MAX_RECORD_BYTES else EventName()
+        # Half an owner is none: such an event is nobody's, and the operator's to see.
+        owned = bool(name.tenant and name.environment)
         self.rejected.append(
             RefusedEvent(
-                tenant=record.tenant or (event.tenant if event else ""),
-                environment=record.environment or (event.environment if event else ""),
-                source=event.source if event else "",
-                id=event.id if event else "",
+                tenant=record.tenant or (name.tenant if owned else ""),
+                environment=record.environment or (name.environment if owned else ""),
+                source=name.source,
+                id=name.id,
                 code=invalid.code,
                 message=invalid.message,
                 received_at_ms=record.received_at_ms,
                 logged_at_ms=record.logged_at_ms,
                 offset=record.offset,
                 index=index,
-                original=bytes(split_events(record.value)[index]) if original is None else original,
+                original=sent,
             )
         )
+
+    def _sent(self, record: LogRecord, index: int) -> bytes:
+        if self._split_of is not record:  # once a record, not once a refusal
+            self._split_of, self._split = record, split_events(record.value)
+        return bytes(self._split[index])

@@ -16,6 +16,7 @@ from domain.block_decoding import Candidate, DecodedBlock, decode_block, pack_po
 from domain.block_deltas import ChangeSet
 from domain.catalog import Catalog
 from domain.events import encode_properties, event_time_ms
+from domain.limits import MAX_EVENT_AHEAD_S
 from domain.meters import EVALUATOR
 from domain.records import MS_PER_DAY, MS_PER_HOUR
 from schemas.blocks import DuplicateEvent, ForwardedRecord, RefusedEvent, StoredColumns
@@ -38,7 +39,6 @@ __all__ = [
 MAX_EVENT_YEARS = 3
 MAX_MATCHES = 1_000_000
 
-_HOUR_S = 3_600
 _DAY_S = 86_400
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
@@ -83,9 +83,10 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 def window_days(catalog: Catalog) -> int:
     """A copy is a duplicate when its first stands at most so many log days before it (protocol 21).
 
-    At least `max_event_age + 1 h` of log time, at most a day more: with 35 days, up to 37.
+    At least `max_event_age` and the furthest that an event may lie ahead (a day), in log time, and at most a day more:
+    with 35 days, up to 37.
     """
-    return -(-(catalog.widest_event_age_s + _HOUR_S) // _DAY_S)
+    return -(-(catalog.widest_event_age_s + MAX_EVENT_AHEAD_S) // _DAY_S)
 
 
 def judge_block(decoded: DecodedBlock, known: Sequence[bytes | None]) -> Outcomes:
@@ -130,6 +131,10 @@ def _duplicate(candidate: Candidate, first: bytes) -> DuplicateEvent:
         index=candidate.index,
         first_offset=first_offset,
         first_index=first_index,
+        type=event.type,
+        customer=event.customer,
+        time_ms=None if event.time is None else event_time_ms(event, record.received_at_ms),
+        properties=encode_properties(event.properties),
     )
 
 

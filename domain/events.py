@@ -38,6 +38,22 @@ class _Event(UsageEvent, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """The canonical event, strict about what it does not know."""
 
 
+class EventName(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be told of whose an event is and what it is called, however wrong the rest of it is; "" where nothing."""
+
+    source: str = ""
+    id: str = ""
+    tenant: str = ""
+    environment: str = ""
+
+
+class _AnyName(msgspec.Struct, frozen=True, kw_only=True):
+    source: Any = ""
+    id: Any = ""
+    tenant: Any = ""
+    environment: Any = ""
+
+
 class _CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     """CloudEvents 1.0, structured. Extension attributes are ignored."""
 
@@ -61,6 +77,7 @@ def _number(text: str) -> Decimal | str:
 _event_decoder = msgspec.json.Decoder(_Event, float_hook=_number)
 _events_decoder = msgspec.json.Decoder(list[_Event], float_hook=_number)
 _cloudevent_decoder = msgspec.json.Decoder(_CloudEvent, float_hook=_number)
+_name_decoder = msgspec.json.Decoder(_AnyName)
 _properties_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=_number)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -131,6 +148,24 @@ def parse_cloudevent(raw: bytes | Raw, received_at_ms: int, limits: TenantLimits
     )
     _check(event, received_at_ms, limits, False)  # noqa: FBT003
     return event
+
+
+def read_name(raw: bytes | Raw) -> EventName:
+    """The name of an event that was refused, so that it can be found, owned and replayed. Never raises."""
+    try:
+        found = _name_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return EventName()
+    return EventName(
+        source=_usable(found.source),
+        id=_usable(found.id),
+        tenant=_usable(found.tenant),
+        environment=_usable(found.environment),
+    )
+
+
+def _usable(text: Any) -> str:
+    return text if type(text) is str and len(text) <= MAX_FIELD_LENGTH and not _CONTROL.search(text) else ""
 
 
 def parse_events(

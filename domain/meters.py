@@ -13,7 +13,7 @@ from domain.quantities import parse_quantity
 from schemas.meters import Meter
 
 # Goes into every block's intent (protocol 7): raise it when the same events and meters would match differently.
-EVALUATOR = 1
+EVALUATOR = 2
 
 # Index into `CompiledMeters.meters`, value (None for count and unique_count), unique key ("" but for unique_count),
 # values of the dimensions. Plain tuples: one is made per event and meter.

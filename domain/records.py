@@ -18,13 +18,16 @@ MS_PER_HOUR = 3_600_000
 MS_PER_DAY = 86_400_000
 
 _NUMBER_DIGITS = 18
+# What a receipt can be: beyond it the header is taken for garbage. Stores and calendars end not much later.
+_RECEIPT_MAX_MS = 7_258_118_400_000  # the year 2200
 
 
 class LogRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One record. Without `tenant` and `environment` headers it is `foreign`: its events name both themselves.
 
     `received_at_ms` is the API's receipt time, of a foreign record the log-append time (protocol 7); `version` the
-    catalog version at which the API accepted it (0: none), which the worker's catalog must have reached.
+    catalog version at which the API accepted it (0: none), which the worker's catalog must have reached. A record whose
+    header names a format that is not ours is not `readable`, whatever is in it.
     """
 
     offset: int
@@ -34,6 +37,7 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     environment: str
     version: int
     value: bytes
+    readable: bool = True
 
     @property
     def foreign(self) -> bool:
@@ -45,14 +49,16 @@ def read_record(offset: int, logged_at_ms: int, value: bytes | None, headers: It
     given = dict(headers)
     tenant, environment = _text(given.get(HEADER_TENANT)), _text(given.get(HEADER_ENVIRONMENT))
     trusted = bool(tenant and environment)
+    received_at_ms = _number(given.get(HEADER_RECEIVED_AT_MS), logged_at_ms) if trusted else logged_at_ms
     return LogRecord(
         offset=offset,
         logged_at_ms=logged_at_ms,
-        received_at_ms=_number(given.get(HEADER_RECEIVED_AT_MS), logged_at_ms) if trusted else logged_at_ms,
+        received_at_ms=received_at_ms if received_at_ms < _RECEIPT_MAX_MS else logged_at_ms,
         tenant=tenant if trusted else "",
         environment=environment if trusted else "",
         version=_number(given.get(HEADER_VERSION), 0) if trusted else 0,
         value=b"" if value is None else value,
+        readable=given.get(HEADER_FORMAT, FORMAT) == FORMAT,
     )
 
 

@@ -42,7 +42,10 @@ class StoredColumns(msgspec.Struct, kw_only=True, gc=False):
 
 
 class DuplicateEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A row of `event_duplicates`: a copy, and where its first one stands in the same partition."""
+    """A row of `event_duplicates`: a copy as it was sent, and where its first one stands in the same partition.
+
+    The body is kept so that a look-up can tell whether it is that of the first; `time_ms` is None where none was sent.
+    """
 
     tenant: str
     environment: str
@@ -55,6 +58,10 @@ class DuplicateEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     index: int
     first_offset: int
     first_index: int
+    type: str
+    customer: str
+    time_ms: int | None
+    properties: bytes
 
 
 class RefusedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):

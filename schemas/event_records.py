@@ -53,7 +53,11 @@ class StoredEvent(Struct, frozen=True, kw_only=True):
 
 
 class DuplicateEvent(Struct, frozen=True, kw_only=True):
-    """A copy that was not counted, since the same identity stood at `first` before."""
+    """A copy that was not counted, since the same identity stood at `first` before, and what it said.
+
+    `conflict`: it says something else than the first, in the fields of `differs`; None where that cannot be told, since
+    the first is not there or the copy was kept before bodies were. `time` is None where none was sent.
+    """
 
     source: str
     id: str
@@ -61,6 +65,12 @@ class DuplicateEvent(Struct, frozen=True, kw_only=True):
     logged_at: datetime
     position: EventPosition
     first: EventPosition
+    type: str
+    customer: str
+    time: datetime | None
+    properties: Raw | None
+    conflict: bool | None = None
+    differs: tuple[str, ...] = ()
 
 
 class RefusedEvent(Struct, frozen=True, kw_only=True):

@@ -69,6 +69,10 @@ _DUPLICATE: tuple[_Column, ...] = (
     _of("identity", pa.binary(16)),
     _of("first_offset", pa.uint64()),
     _of("first_index", pa.uint32()),
+    _of("type", pa.string()),
+    _of("customer", pa.string()),
+    _milliseconds("time"),
+    _of("properties", pa.binary()),
 )
 _REFUSED: tuple[_Column, ...] = (
     *_SHARED,

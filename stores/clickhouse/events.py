@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
+from domain.copies import EventBody, differing_fields
 from domain.errors import Invalid
+from domain.events import decode_properties
 from domain.identity import event_identity
 from schemas.event_records import (
     DuplicateEvent,
@@ -31,19 +33,25 @@ _STORED = (
     f"issues.code, {_POSITION}"
 )
 _REFUSED = f"source, id, code, message, received_at, logged_at, toValidUTF8(original), {_POSITION}"
-_DUPLICATE = f"source, id, received_at, logged_at, first_partition, first_offset, first_index, {_POSITION}"
+_DUPLICATE = (
+    "source, id, received_at, logged_at, first_partition, first_offset, first_index, type, customer, time, properties, "
+    f"{_POSITION}"
+)
 # Copies and refusals of one identity that a look-up shows at most.
 MAX_COPIES = 100
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: all conditions hold. `references` are all texts that name the customer; `[start, end)`."""
+    """Which events: all conditions hold. `references` are all texts that name the customer; `[start, end)`; `cut` is the
+    cutoff: those of later blocks were not known then (protocol 10).
+    """
 
     references: tuple[str, ...] | None = None
     type: str | None = None
     id: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    cut: int | None = None
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -115,12 +123,13 @@ class EventStore:
         refusals = await self._rows("events_rejected", _REFUSED, by_name, end, parameters, final=True)
         if not (stored or copies or refusals):
             return None
+        first = _stored(stored[0]) if stored else None
         return EventFate(
             source=source,
             id=event_id,
             status="accepted" if stored else "duplicate" if copies else "rejected",
-            event=_stored(stored[0]) if stored else None,
-            duplicates=tuple(_duplicate(row) for row in copies),
+            event=first,
+            duplicates=tuple(_duplicate(row, first) for row in copies),
             rejections=tuple(_refused(row) for row in refusals),
         )
 
@@ -184,6 +193,9 @@ def _conditions(scope: Scope, wanted: EventFilter) -> tuple[list[str], dict[str,
         if value is not None:
             where.append(f"{name} = {{{name}:String}}")
             parameters[name] = value
+    if wanted.cut is not None:
+        where.append("cut < {cut:UInt64}")
+        parameters["cut"] = wanted.cut
     _range(where, parameters, "time", wanted.start, wanted.end)
     return where, parameters
 
@@ -259,14 +271,30 @@ def _refused(row: Row) -> RefusedEvent:
     )
 
 
-def _duplicate(row: Row) -> DuplicateEvent:
-    source, event_id, received_at, logged_at, *first = row[:7]
-    position = _position(row[7:11])
-    return DuplicateEvent(
+def _duplicate(row: Row, first: StoredEvent | None) -> DuplicateEvent:
+    source, event_id, received_at, logged_at, *place = row[:7]
+    event_type, customer, time, properties = row[7:11]
+    position = _position(row[11:15])
+    copy = DuplicateEvent(
         source=source,
         id=event_id,
         received_at=_utc(received_at),
         logged_at=_utc(logged_at),
         position=position,
-        first=_position((position.topic_id, *first)),
+        first=_position((position.topic_id, *place)),
+        type=event_type,
+        customer=customer,
+        time=None if time is None else _utc(time),
+        properties=msgspec.Raw(properties.encode()) if properties else None,
     )
+    if first is None or copy.properties is None:
+        return copy
+    differs = differing_fields(_body(first), _body(copy))
+    return msgspec.structs.replace(copy, conflict=bool(differs), differs=differs)
+
+
+def _body(event: StoredEvent | DuplicateEvent) -> EventBody:
+    # What is stored says no longer whether a time was sent: a time that is the receipt itself was none.
+    time = None if event.time == event.received_at else event.time
+    properties = decode_properties(bytes(event.properties or b"{}"))
+    return EventBody(type=event.type, customer=event.customer, time=time, properties=properties)

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest_asyncio
+from msgspec.structs import replace
 from sqlalchemy import text
 
 from api.app import Api, create_app
@@ -18,7 +19,7 @@ from domain.identity import event_identity
 from domain.quantities import format_quantity
 from runtime.clock import SystemClock
 from runtime.ids import Ids
-from runtime.settings import Settings
+from runtime.settings import ClosingSettings, Settings
 from schemas.blocks import DuplicateEvent, RefusedEvent
 from schemas.customers import Customer
 from schemas.ledger import Intent, TenantCount
@@ -27,6 +28,7 @@ from schemas.topics import USAGE_RAW
 from stores.clickhouse.block_outcomes import insert_duplicates, insert_refused
 from stores.kafka import Producer
 from stores.postgres.customers import create_customer
+from stores.postgres.cuts import Cuts
 from stores.postgres.engine import create_engine, transaction
 from stores.postgres.keys import ApiKeys
 from stores.postgres.ledger import Ledger
@@ -76,9 +78,16 @@ class System:
                 self._epochs[partition] = (await ledger.take_over(TOPIC, partition, 1)).epoch
             epoch = self._epochs[partition]
             opened = await ledger.write_intent(epoch, intent_of(offset, partition, len(block)), 30)
-            await insert_events(self.deps.clickhouse, block, opened.insert_before)
+            stamped = [replace(event, cut=opened.cut) for event in block]
+            await insert_events(self.deps.clickhouse, stamped, opened.insert_before)
             await ledger.finish(epoch, opened)
         self.events += events
+
+    async def raise_cut(self) -> int:
+        async with request(self.app, "POST", "/v1/cuts", self.headers) as answer:
+            body = await answer.json()
+            assert (answer.status, body["raised"], body["complete"]) == (200, True, True), body
+            return int(body["cut"])
 
     async def get(self, url: str, **headers: str) -> tuple[int, Any]:
         async with request(self.app, "GET", url, {**self.headers, **headers}) as answer:
@@ -118,7 +127,7 @@ async def system(postgres_url: str, clickhouse_url: str) -> AsyncIterator[System
             engine, clock = create_engine(postgres), SystemClock()
             ids = Ids(clock)
             keys = ApiKeys(engine, clock, ids)
-            settings = Settings(postgres=postgres)
+            settings = Settings(postgres=postgres, closing=ClosingSettings(cut_min_interval_s=0))
             _, secret = await keys.create(TENANT, ENVIRONMENT, ["usage:read"])
             deps = ApiDeps(
                 settings=settings,
@@ -315,6 +324,10 @@ async def test_a_look_up_says_what_became_of_an_event(system: System) -> None:
         index=1,
         first_offset=0,
         first_index=3,
+        type="call",
+        customer="somebody else",
+        time_ms=None,
+        properties=b"{}",
     )
     refused = RefusedEvent(
         tenant=TENANT,
@@ -336,6 +349,9 @@ async def test_a_look_up_says_what_became_of_an_event(system: System) -> None:
     assert (status, body["status"], len(body["duplicates"])) == (200, "accepted", 1)
     assert body["event"]["position"] == {"topic_id": TOPIC, "partition": 0, "offset": 0, "index": 3}
     assert body["duplicates"][0]["first"] == body["event"]["position"]
+    assert (body["conflict"], body["duplicates"][0]["conflict"]) == (True, True)
+    assert body["duplicates"][0]["differs"] == ["customer", "time", "properties"]
+    assert (body["duplicates"][0]["customer"], body["duplicates"][0]["properties"]) == ("somebody else", {})
     assert "met_count" in [match["meter_id"] for match in body["event"]["matches"]]
     status, body = await system.get("/v1/events/lookup?id=bad&source=s")
     assert (body["status"], body["rejections"][0]["code"]) == ("rejected", "event_too_old")
@@ -363,3 +379,63 @@ async def test_reconciliation_compares_the_ledger_with_the_tables(system: System
     epoch = (await ledger.take_over(TOPIC, 0, 1)).epoch
     await ledger.finish(epoch, await ledger.write_intent(epoch, intent_of(1, 0, 5), 30))  # without its insert
     assert (await system.get(f"/v1/reconciliation?{around}"))[1]["difference"] == 5
+
+
+async def test_usage_at_a_cut_is_what_was_known_then_for_every_aggregation(system: System) -> None:
+    earlier = some_events(200)
+    await system.store(earlier)
+    cut = await system.raise_cut()
+    await system.store(moved(some_events(200, seed=8), 2))
+    later = await system.raise_cut()
+    # Ragged at both ends: whole minutes come from the windows, the rest from events.
+    start, end = START + timedelta(milliseconds=12_345), START + SPAN - timedelta(milliseconds=54_321)
+    asked = f"from={start.isoformat()}&to={end.isoformat()}&customer=acme".replace("+", "%2B")
+    for meter in METERS:
+        for at, known in ((cut, earlier), (later, system.events)):
+            status, body = await system.get(f"/v1/usage?meter={meter.key}&{asked}&at={at}&group_by=region")
+            assert (status, body["cut"]) == (200, at), body
+            total = value(folded(known, meter, start, end, ("acme", "acme-old")), meter.aggregation)
+            assert body["total"] == (None if total is None else format_quantity(total)), meter.key
+    _, now = await system.get(f"/v1/usage?meter=count&{asked}")
+    assert now["cut"] is None
+    status, csv = await system.get(f"/v1/usage?meter=count&{asked}&at={cut}", accept="text/csv")
+    state = folded(earlier, METERS[0], start, end, ("acme", "acme-old"))
+    assert csv.decode().splitlines()[1].endswith(f",{state.matches}")
+
+
+async def test_a_cut_reaches_to_the_first_block_that_it_leaves_out_and_events_are_listed_at_it(system: System) -> None:
+    await system.store(some_events(100))
+    cut = await system.raise_cut()
+    _, before = await system.get("/v1/cuts")
+    assert [item["cut"] for item in before["items"]] == [cut, 1]
+    more = moved(some_events(200, seed=9), 1)
+    await system.store(more)
+    _, body = await system.get("/v1/usage?meter=count&at=" + str(cut))
+    assert datetime.fromisoformat(body["as_of"]) == LOGGED_AT + timedelta(milliseconds=min(e.offset for e in more))
+    _, after = await system.get(f"/v1/cuts?to={system.deps.clock.now().isoformat()}".replace("+", "%2B"))
+    assert after["items"][0] == {**before["items"][0], "reaches": body["as_of"]}
+    for asked, known in (("", 300), (f"&at={cut}", 100)):
+        _, page = await system.get(f"/v1/events?limit=500{asked}")
+        assert len(page["items"]) == known
+
+
+async def test_what_cannot_be_read_at_a_cut_is_refused_by_a_code(system: System) -> None:
+    cut = await system.raise_cut()
+    for asked in (f"usage?meter=count&at={cut + 1}", f"events?at={cut + 1}"):
+        status, body = await system.get(f"/v1/{asked}")
+        assert (status, body["code"]) == (404, "cut_unknown")
+    status, body = await system.get(f"/v1/usage/stream?meter=count&at={cut}")
+    assert (status, body["code"]) == (422, "stream_is_live")
+    for asked in ("usage?meter=count&at=0", "usage?meter=count&at=soon", "cuts?cursor=x"):
+        status, body = await system.get(f"/v1/{asked}")
+        assert status == 422, asked
+    ledger = Ledger(system.deps.engine)
+    epoch = (await ledger.take_over(TOPIC, 0, 1)).epoch
+    await ledger.write_intent(epoch, intent_of(0, 0, 1), 30)
+    following = await Cuts(system.deps.engine).raise_cut(0, system.deps.clock.now())
+    status, body = await system.get(f"/v1/usage?meter=count&at={following}")
+    assert (status, body["code"]) == (409, "cut_open")
+    _, listed = await system.get("/v1/cuts?limit=1")
+    assert (listed["items"][0]["complete"], listed["next_cursor"]) == (False, str(following))
+    _, rest = await system.get(f"/v1/cuts?limit=1&cursor={following}")
+    assert (rest["items"][0]["cut"], rest["items"][0]["complete"]) == (cut, True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from domain.block_decoding import MAX_RECORD_EVENTS
 from domain.blocks import (
     EVALUATOR,
     Outcomes,
@@ -91,7 +92,7 @@ def test_a_stored_event_carries_what_it_matched_and_who_it_is() -> None:
     assert (rows.match_ends, rows.issue_ends) == ([0, 1], [0, 0])
     assert (rows.offset, rows.index, rows.time_ms) == ([5], [0], [RECEIVED_MS])
     assert outcomes.version == 1
-    assert EVALUATOR == 1
+    assert EVALUATOR == 2
 
 
 def test_positions_pack_to_bytes_that_compare_as_they_do() -> None:
@@ -261,3 +262,53 @@ def test_the_brake_counts_rejections_in_a_row_across_blocks() -> None:
     assert ends_well.reject_streak(7) == (7, 0)
     ends_badly = judged(record(5, [sent(MINE[0]), bad, sent(ELSEWHERE[0]), bad, bad]))
     assert ends_badly.reject_streak(1) == (2, 2)
+
+
+def test_what_was_refused_keeps_the_name_and_the_owner_that_can_be_read() -> None:
+    bare = {"id": "x", "source": "s", "tenant": "acme", "environment": "live"}
+    owned = judged(record(5, [bare], tenant="", environment="")).rejected[0]
+    assert (owned.code, owned.tenant, owned.environment, owned.source, owned.id) == (
+        "field_missing",
+        "acme",
+        "live",
+        "s",
+        "x",
+    )
+    half = judged(record(5, [{**sent("x"), "tenant": "acme"}], tenant="", environment="")).rejected[0]
+    assert (half.code, half.tenant, half.environment, half.id) == ("tenant_missing", "", "", "x")
+    numbered = judged(record(5, [{"id": 7, "source": "\x00"}])).rejected[0]
+    assert (numbered.code, numbered.source, numbered.id) == ("wrong_type", "", "")
+
+
+def test_a_copy_keeps_what_it_said() -> None:
+    other = sent(MINE[0], customer="c2", properties={"n": Decimal("1.50")}, time="2026-05-28T20:00:00Z")
+    outcomes = judged(record(5, [sent(MINE[0]), other, sent(MINE[0])]))
+    assert [(one.customer, one.properties, one.time_ms is None) for one in outcomes.duplicates] == [
+        ("c2", b'{"n":"1.50"}', False),
+        ("c1", b'{"n":2,"r":"eu"}', True),
+    ]
+
+
+def test_a_record_of_a_format_that_is_not_ours_is_refused_whole() -> None:
+    sound = msgspec.json.encode([sent(MINE[0])])
+    owner = [("tenant", b"acme"), ("environment", b"live")]
+    for named in (b"2", b"", b"\xff", b"avro"):
+        outcomes = judged(read_record(5, RECEIVED_MS, sound, [*owner, ("format", named)]))
+        assert (codes(outcomes), outcomes.rejected[0].tenant, outcomes.rejected[0].original) == (
+            ["format_unknown"],
+            "acme",
+            sound,
+        )
+    assert len(judged(read_record(5, RECEIVED_MS, sound, owner)).stored) == 1
+
+
+def test_a_record_of_more_events_than_can_be_sound_is_refused_whole() -> None:
+    outcomes = judged(record(5, b"[" + b",".join([b"1"] * (MAX_RECORD_EVENTS + 1)) + b"]"))
+    assert codes(outcomes) == ["record_too_large"]
+
+
+def test_a_receipt_beyond_any_calendar_counts_as_missing() -> None:
+    owner = [("tenant", b"acme"), ("environment", b"live")]
+    for sent_ms, read_ms in ((b"9" * 18, RECEIVED_MS), (b"-5", RECEIVED_MS), (b"86400000", 86_400_000)):
+        found = read_record(5, RECEIVED_MS, b"[]", [*owner, ("received_at_ms", sent_ms)])
+        assert found.received_at_ms == read_ms
