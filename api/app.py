@@ -12,6 +12,7 @@ from litestar.types import ControllerRouterHandler
 from api.auth import provide_principal
 from api.check import CHECK_PATH, CheckController, CheckHandler
 from api.customers import CustomersController
+from api.cuts import CutsController
 from api.deps import ApiDeps
 from api.errors import exception_handler
 from api.events_read import EventsController, ReconciliationController
@@ -33,6 +34,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     OperationsController,
     UsageController,
     UsageStreamController,
+    CutsController,
     StatsController,
     EventsController,
     ReconciliationController,

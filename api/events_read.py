@@ -8,10 +8,10 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from api.auth import Principal, require
+from api.cuts import as_of_cut
 from api.deps import ApiDeps
 from api.live import watch_of
-from api.usage import From, To
-from api.usage_question import clickhouse_of, parse_instant, references_named, scope_of
+from api.usage_question import At, From, To, clickhouse_of, parse_instant, references_named, scope_of
 from domain.errors import Invalid, NotFound
 from schemas.event_records import DuplicateEvent, RefusedEvent, StoredEvent
 from stores.clickhouse.events import EventFilter, EventPage, EventStore, RefusedPage
@@ -70,6 +70,7 @@ class EventsController(Controller):
     @get("/", guards=[require("usage:read")])
     async def list(
         self,
+        request: Request[Any, Any, Any],
         principal: Principal,
         deps: ApiDeps,
         customer: str | None = None,
@@ -77,10 +78,13 @@ class EventsController(Controller):
         event_id: Annotated[str | None, QueryParameter(name="id")] = None,
         start: From = None,
         end: To = None,
+        at: At = None,
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> EventPage:
-        """Accepted events, newest first by their own time."""
+        """Accepted events, newest first by their own time; those that were known at the cut `at`, if one is named."""
+        if at is not None:
+            await as_of_cut(request, deps, at)
         scope = scope_of(principal)
         wanted = EventFilter(
             references=await references_named(deps, scope, customer),
@@ -88,6 +92,7 @@ class EventsController(Controller):
             id=event_id,
             start=parse_instant("from", start),
             end=parse_instant("to", end),
+            cut=at,
         )
         return await EventStore(clickhouse_of(deps)).stored(scope, wanted, limit=limit, cursor=cursor)
 
@@ -115,12 +120,12 @@ class EventsController(Controller):
             source=fate.source,
             id=fate.id,
             status=fate.status,
+            conflict=any(copy.conflict for copy in fate.duplicates),
             event=fate.event,
             duplicates=fate.duplicates,
             rejections=fate.rejections,
             lines=lines,
             as_of=progress.as_of,
-            conflict=any(copy.conflict for copy in fate.duplicates),
         )
 
     @get("/rejected", guards=[require("usage:read")])

@@ -4,8 +4,11 @@ import csv
 import io
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import msgspec
+from litestar.di import Provide
+from litestar.params import QueryParameter
 from msgspec import Struct
 
 from api.auth import Principal
@@ -21,6 +24,18 @@ from stores.postgres.meters import get_meter
 
 DEFAULT_SPAN = timedelta(days=30)
 MAX_GROUPS = 8
+_LARGEST_CUT = (1 << 63) - 1
+
+From = Annotated[str | None, QueryParameter(name="from", description="start, included; default 30 days before `to`")]
+To = Annotated[str | None, QueryParameter(name="to", description="end, excluded; default now")]
+At = Annotated[
+    int | None,
+    QueryParameter(name="at", ge=1, le=_LARGEST_CUT, description="a cut: what was known then (GET /v1/cuts)"),
+]
+Window = Annotated[
+    str | None, QueryParameter(description="minute, hour, day, week, month, PT<n>M or PT<n>H; default the whole range")
+]
+GroupBy = Annotated[list[str] | None, QueryParameter(name="group_by", description="dimensions; repeated or by comma")]
 
 
 class UsageParameters(Struct, frozen=True, kw_only=True):
@@ -33,6 +48,35 @@ class UsageParameters(Struct, frozen=True, kw_only=True):
     window: str | None = None
     timezone: str = "UTC"
     group_by: Sequence[str] = ()
+    at: int | None = None
+
+
+def usage_parameters(
+    *,
+    meter: str,
+    customer: str | None = None,
+    start: From = None,
+    end: To = None,
+    window: Window = None,
+    timezone: str = "UTC",
+    group_by: GroupBy = None,
+    at: At = None,
+) -> UsageParameters:
+    """For handlers that take `asked: UsageParameters`."""
+    return UsageParameters(
+        meter=meter,
+        customer=customer,
+        start=start,
+        end=end,
+        window=window,
+        timezone=timezone,
+        group_by=tuple(group_by or ()),
+        at=at,
+    )
+
+
+# What a handler names to be given `asked`.
+ASKED = {"asked": Provide(usage_parameters, sync_to_thread=False)}
 
 
 class UsageItem(Struct, frozen=True, kw_only=True):
@@ -45,11 +89,15 @@ class UsageItem(Struct, frozen=True, kw_only=True):
 
 
 class UsageAnswer(Struct, frozen=True, kw_only=True):
-    """`total` is the aggregate over the range, not the sum of windows; every event accepted before `as_of` is in it."""
+    """`total` is the aggregate over the range, not the sum of windows; every event accepted before `as_of` is in it.
+
+    `cut` is the `at` that was asked for, null where the answer is of now.
+    """
 
     items: list[UsageItem]
     total: str | None
     as_of: datetime
+    cut: int | None = None
 
 
 def scope_of(principal: Principal) -> Scope:
@@ -116,6 +164,7 @@ async def usage_query(
         window=sent.window or None,
         timezone=sent.timezone,
         group_by=groups,
+        cut=sent.at,
     )
 
 
@@ -128,11 +177,12 @@ def item_of(row: UsageRow) -> UsageItem:
     )
 
 
-def answer_of(usage: Usage, as_of: datetime) -> UsageAnswer:
+def answer_of(usage: Usage, as_of: datetime, cut: int | None = None) -> UsageAnswer:
     return UsageAnswer(
         items=[item_of(row) for row in usage.rows],
         total=None if usage.total is None else format_quantity(usage.total),
         as_of=as_of,
+        cut=cut,
     )
 
 

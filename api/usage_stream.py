@@ -13,9 +13,17 @@ from api.auth import Principal, require
 from api.deps import ApiDeps
 from api.live import BACKOFF_S, LedgerWatch, watch_of
 from api.sse import HEARTBEAT_S, frame, stream, vector_id
-from api.usage import From, GroupBy, To, Window, parameters
-from api.usage_question import UsageItem, answer_of, clickhouse_of, item_of, scope_of, usage_query
-from domain.errors import Unavailable
+from api.usage_question import (
+    ASKED,
+    UsageItem,
+    UsageParameters,
+    answer_of,
+    clickhouse_of,
+    item_of,
+    scope_of,
+    usage_query,
+)
+from domain.errors import Invalid, Unavailable
 from domain.quantities import format_quantity
 from schemas.scope import Scope
 from schemas.usage import Usage, UsageQuery, UsageRow
@@ -46,35 +54,18 @@ class UsageStreamController(Controller):
     path = "/v1/usage/stream"
     tags = ("usage",)
 
-    @get("/", guards=[require("usage:read")])
+    @get("/", guards=[require("usage:read")], dependencies=ASKED)
     async def follow(
-        self,
-        request: Request[Any, Any, Any],
-        principal: Principal,
-        deps: ApiDeps,
-        meter: str,
-        customer: str | None = None,
-        start: From = None,
-        end: To = None,
-        window: Window = None,
-        timezone: str = "UTC",
-        group_by: GroupBy = None,
+        self, request: Request[Any, Any, Any], principal: Principal, deps: ApiDeps, asked: UsageParameters
     ) -> Stream:
         """Events `snapshot` (the body of `/v1/usage`), `change` and, once a second, `heartbeat`.
 
         A client that comes back with `Last-Event-ID` gets a fresh snapshot, which says everything it missed.
         `to` is a day ahead where it is not given.
         """
-        sent = parameters(
-            meter=meter,
-            customer=customer,
-            start=start,
-            end=end,
-            window=window,
-            timezone=timezone,
-            group_by=group_by,
-        )
-        query = await usage_query(deps, principal, sent, default_end=deps.clock.now() + DEFAULT_AHEAD)
+        if asked.at is not None:
+            raise Invalid("stream_is_live", "a stream tells what changes, and what was known at a cut never does")
+        query = await usage_query(deps, principal, asked, default_end=deps.clock.now() + DEFAULT_AHEAD)
         watch = watch_of(request.app.state, deps)
         watch.check_room()
         # Read before the answer begins, so that what is wrong with the question is an error and no broken stream.

@@ -1,5 +1,6 @@
 """What a cutoff holds: up to which instant every event is below it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -8,25 +9,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from stores.postgres.engine import autocommit
 
-# Cuts grow along positions (protocol 10), so a partition's blocks below the cut are those up to the last of them. What
-# was logged before the first block behind that one is below the cut; without such a block, all that is done is.
-# Rows of gaps and empty blocks hold no record: their instants are not those of the log.
-_REACH = text("""
-    SELECT min(coalesce(later.first_logged_at, greatest(part.last_logged_at, part.idle_as_of), to_timestamp(0))) AS as_of,
-        count(*) AS partitions, count(later.first_logged_at) AS passed,
-        (SELECT raised_at FROM usage_cut WHERE id = 1) AS raised_at
-    FROM ledger_partitions AS part
+# Cuts grow along positions (protocol 10), so a partition's blocks below the cut are those before its first block that is
+# not. What was logged before that one is below the cut; without such a block, all that is done is. Found by the index of
+# cuts; a roll-up never crosses one. Rows of gaps and empty blocks hold no record: their instants are not those of the log.
+_REACHES = text("""
+    SELECT asked.cut,
+        min(coalesce(later.first_logged_at, greatest(part.last_logged_at, part.idle_as_of), to_timestamp(0))) AS as_of,
+        count(later.first_logged_at) AS passed, (SELECT raised_at FROM usage_cut WHERE id = 1) AS raised_at
+    FROM unnest(CAST(:cuts AS bigint[])) AS asked (cut)
+    CROSS JOIN ledger_partitions AS part
     LEFT JOIN LATERAL (
         SELECT block.first_logged_at FROM ledger_blocks AS block
-        WHERE block.topic_id = part.topic_id AND block.partition = part.partition AND block.state IN ('intent', 'done')
-            AND block.first_offset > coalesce((
-                SELECT below.first_offset FROM ledger_blocks AS below
-                WHERE below.topic_id = part.topic_id AND below.partition = part.partition AND below.cut < :cut
-                ORDER BY below.first_offset DESC LIMIT 1
-            ), -1)
-        ORDER BY block.first_offset LIMIT 1
+        WHERE block.topic_id = part.topic_id AND block.partition = part.partition AND block.cut >= asked.cut
+            AND block.state IN ('intent', 'done')
+        ORDER BY block.cut, block.first_offset LIMIT 1
     ) AS later ON true
     WHERE part.topic_id = :topic_id
+    GROUP BY asked.cut
 """)
 
 
@@ -42,8 +41,13 @@ class Reach(Struct, frozen=True, kw_only=True):
 
 async def reach_of(engine: AsyncEngine, topic_id: str, cut: int) -> Reach:
     """How far cutoff `cut` reaches. Ask when it is complete (`Cuts.wait_complete`). Raises `Unavailable`."""
+    return (await reaches_of(engine, topic_id, [cut]))[cut]
+
+
+async def reaches_of(engine: AsyncEngine, topic_id: str, cuts: Sequence[int]) -> dict[int, Reach]:
+    """`reach_of` for many cuts: one statement. One that is not complete reaches as far as it will once it is."""
     async with autocommit(engine) as conn:
-        row = (await conn.execute(_REACH, {"topic_id": topic_id, "cut": cut})).one()
-    if not row.partitions:
+        rows = (await conn.execute(_REACHES, {"topic_id": topic_id, "cuts": list(cuts)})).all()
+    if cuts and not rows:
         raise ValueError(f"the ledger knows no topic {topic_id}: run `meterstream migrate`")
-    return Reach(as_of=row.as_of, is_passed=row.passed > 0, raised_at=row.raised_at)
+    return {row.cut: Reach(as_of=row.as_of, is_passed=row.passed > 0, raised_at=row.raised_at) for row in rows}

@@ -6,14 +6,29 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from domain.cuts import check_known
 from domain.errors import Conflict
+from schemas.cuts import RaisedCut
 from stores.postgres.engine import autocommit, transaction
 
 POLL_S = 0.05
 
 _CURRENT = text("SELECT cut FROM usage_cut WHERE id = 1")
 _LOCK = text("SELECT cut, raised_at FROM usage_cut WHERE id = 1 FOR UPDATE")
-_RAISE = text("UPDATE usage_cut SET cut = cut + 1, raised_at = :now WHERE id = 1 RETURNING cut")
+# Every cut leaves its instant behind, so that the cutoff of an instant can be found.
+_RAISE = text("""
+    WITH raised AS (UPDATE usage_cut SET cut = cut + 1, raised_at = :now WHERE id = 1 RETURNING cut, raised_at),
+        kept AS (INSERT INTO usage_cuts (cut, raised_at) SELECT cut, raised_at FROM raised
+            ON CONFLICT (cut) DO UPDATE SET raised_at = excluded.raised_at)
+    SELECT cut FROM raised
+""")
+_LIST = text("""
+    SELECT cut, raised_at FROM usage_cuts
+    WHERE cut < coalesce(CAST(:below AS bigint), cut + 1)
+        AND raised_at >= coalesce(CAST(:start AS timestamptz), raised_at)
+        AND raised_at < coalesce(CAST(:end AS timestamptz), 'infinity')
+    ORDER BY cut DESC LIMIT :limit
+""")
 _OLDEST_OPEN = text("SELECT min(cut) AS cut FROM ledger_blocks WHERE state = 'intent'")
 
 
@@ -39,6 +54,22 @@ class Cuts:
             if (now - held.raised_at).total_seconds() < min_interval_s:
                 return int(held.cut)
             return int((await connection.execute(_RAISE, {"now": now})).scalar_one())
+
+    async def list(
+        self, *, limit: int, below: int | None = None, start: datetime | None = None, end: datetime | None = None
+    ) -> list[RaisedCut]:
+        """Up to `limit` cuts smaller than `below` that were raised in `[start, end)`, newest first."""
+        arguments = {"limit": limit, "below": below, "start": start, "end": end}
+        async with autocommit(self._engine) as connection:
+            found = (await connection.execute(_LIST, arguments)).all()
+        return [RaisedCut(cut=row.cut, raised_at=row.raised_at) for row in found]
+
+    async def require_complete(self, cut: int, within_s: float) -> None:
+        """Return once usage can be read at `cut`. Raises NotFound `cut_unknown` when it was not raised yet, and Conflict
+        `cut_open` as `wait_complete`.
+        """
+        check_known(cut, await self.current())
+        await self.wait_complete(cut, within_s)
 
     async def oldest_open(self) -> int | None:
         """The smallest cut of an intent that is not done; usage below it is complete."""

@@ -8,8 +8,10 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from domain.errors import Conflict
+from domain.errors import Conflict, NotFound
 from runtime.settings import PostgresSettings
+from schemas.cuts import RaisedCut
+from stores.postgres.cutoffs import reach_of, reaches_of
 from stores.postgres.cuts import Cuts
 from stores.postgres.engine import create_engine, transaction
 from stores.postgres.ledger import Ledger
@@ -28,7 +30,7 @@ def settings(postgres_url: str) -> Iterator[PostgresSettings]:
 @pytest.fixture
 async def stores(settings: PostgresSettings) -> AsyncIterator[tuple[Ledger, Cuts]]:
     with psycopg.connect(settings.url.reveal()) as connection:
-        connection.execute("TRUNCATE ledger_partitions, ledger_blocks")
+        connection.execute("TRUNCATE ledger_partitions, ledger_blocks, usage_cuts")
         connection.execute("UPDATE usage_cut SET cut = 1, raised_at = %s", [LOGGED_AT])
     add_partitions(settings, 2)
     engine = create_engine(settings)
@@ -43,6 +45,52 @@ async def test_a_cut_is_raised_once_per_interval(stores: tuple[Ledger, Cuts]) ->
     assert await cuts.raise_cut(60, LOGGED_AT + timedelta(seconds=61)) == 2
     assert await cuts.raise_cut(0, LOGGED_AT + timedelta(seconds=61)) == 3
     assert await cuts.current() == 3
+
+
+async def test_each_cut_keeps_its_instant_so_that_the_cutoff_of_an_instant_can_be_found(
+    stores: tuple[Ledger, Cuts],
+) -> None:
+    _, cuts = stores
+    hours = [LOGGED_AT + timedelta(hours=number) for number in range(1, 5)]
+    raised = [RaisedCut(cut=await cuts.raise_cut(0, at), raised_at=at) for at in hours]
+    assert await cuts.list(limit=10) == raised[::-1]
+    assert await cuts.list(limit=1, end=hours[2]) == [raised[1]]
+    assert await cuts.list(limit=10, start=hours[1], end=hours[3]) == [raised[2], raised[1]]
+    assert await cuts.list(limit=2, below=raised[3].cut) == [raised[2], raised[1]]
+
+
+async def test_usage_is_read_only_at_a_complete_cut_that_was_raised(stores: tuple[Ledger, Cuts]) -> None:
+    ledger, cuts = stores
+    await cuts.require_complete(1, within_s=1)
+    for unknown in (0, 2):
+        with pytest.raises(NotFound) as refusal:
+            await cuts.require_complete(unknown, within_s=1)
+        assert refusal.value.code == "cut_unknown"
+    epoch = (await ledger.take_over(TOPIC, 0, 1)).epoch
+    await ledger.write_intent(epoch, intent(0, 4), DEADLINE_S)
+    await cuts.raise_cut(0, LOGGED_AT)
+    with pytest.raises(Conflict):
+        await cuts.require_complete(2, within_s=0.2)
+
+
+async def test_a_cutoff_reaches_to_what_it_leaves_out_or_to_the_end_of_an_idle_partition(
+    stores: tuple[Ledger, Cuts],
+) -> None:
+    ledger, cuts = stores
+    epochs = [(await ledger.take_over(TOPIC, number, 1)).epoch for number in (0, 1)]
+    block = await ledger.write_intent(epochs[0], intent(0, 4), DEADLINE_S)
+    cut = await cuts.raise_cut(0, LOGGED_AT)
+    await ledger.finish(epochs[0], await ledger.finish_and_intend(epochs[0], block, intent(5, 9), DEADLINE_S))
+    idle_at = LOGGED_AT + timedelta(minutes=5)
+    await ledger.mark_idle(epochs[1], TOPIC, 1, idle_at)
+    following = await cuts.raise_cut(0, LOGGED_AT)
+    reached = await reaches_of(ledger._engine, TOPIC, [cut, following])
+    # The partition with the smaller instant says it; what it has done after the cut does not count.
+    assert reached[cut].as_of == LOGGED_AT + timedelta(seconds=5)
+    assert reached[cut].is_passed
+    await ledger.mark_idle(epochs[0], TOPIC, 0, idle_at)
+    assert (await reaches_of(ledger._engine, TOPIC, [following]))[following].as_of == idle_at
+    assert not (await reach_of(ledger._engine, TOPIC, following)).is_passed
 
 
 async def test_raising_waits_for_an_intent_that_has_read_the_cut(stores: tuple[Ledger, Cuts]) -> None:
