@@ -75,11 +75,13 @@ class Authenticator:
         *,
         stale_max_s: float = 900.0,
         renewal_wait_s: float = 1.0,
+        lookup_timeout_s: float = 5.0,
     ) -> None:
         self._keys = keys
         self._cache_s = cache_s
         self._stale_max_s = stale_max_s
         self._renewal_wait_s = renewal_wait_s
+        self._lookup_timeout_s = lookup_timeout_s
         self._monotonic = monotonic
         # By digest: no secret is kept. Apart, so that a flood of wrong keys drives no valid one out.
         self._owners: dict[bytes, _Owner] = {}
@@ -103,11 +105,18 @@ class Authenticator:
         elif self._unknown_until.get(digest, now) > now:
             principal = None
         else:
-            # Shielded: a client that goes away must not cancel the look-up that others wait for.
-            principal = await asyncio.shield(self._look_up(key, digest))
+            principal = await self._found(key, digest)
         if principal is None:
             raise Unauthorized("the key is unknown or revoked")
         return principal
+
+    async def _found(self, key: str, digest: bytes) -> Principal | None:
+        asked = self._look_up(key, digest)
+        # Waited for, not awaited: a client that goes away must not cancel the look-up that others wait for.
+        await asyncio.wait([asked], timeout=self._lookup_timeout_s)
+        if not asked.done():
+            raise Unavailable("postgres", f"the key could not be looked up within {self._lookup_timeout_s:g} s")
+        return asked.result()
 
     async def _renewed(self, key: str, digest: bytes, known: Principal) -> Principal | None:
         """The answer of now, if it comes soon; else what was known. While keys cannot be read nobody waits for them."""
@@ -121,7 +130,7 @@ class Authenticator:
         if asked.done() and asked.exception() is None:
             return asked.result()
         if asked.done() and not isinstance(asked.exception(), Unavailable):
-            return await asked  # a bug, to be answered as one
+            return asked.result()  # a bug, to be answered as one
         if not self._away:
             _log.warning("keys cannot be looked up: those that are known go on", for_s=self._stale_max_s)
         self._away = True

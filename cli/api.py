@@ -125,6 +125,7 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
                 time.monotonic,
                 stale_max_s=settings.api.key_stale_max_s,
                 renewal_wait_s=settings.api.key_renewal_wait_s,
+                lookup_timeout_s=settings.api.key_lookup_timeout_s,
             ),
             limits=limits,
             stopping=stopping,

@@ -34,17 +34,24 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readiness:
-    """Asks all parts at once; one that has not answered within `within_s` is away."""
+    """Asks all parts at once; one that has not answered within `within_s` is away.
+
+    A part that hangs is not asked again before it has answered: questions do not pile up on what is slow.
+    """
 
     def __init__(self, parts: Sequence[Part] = (), within_s: float = 2.0) -> None:
         self._parts = parts
         self._within_s = within_s
         self._seen: set[str] = set()
+        self._asked: dict[str, asyncio.Task[bool]] = {}
 
     async def ask(self) -> Ready:
         """What is there now. Takes `within_s` at the most."""
-        found = await asyncio.gather(*(self._is_there(part) for part in self._parts))
-        away = [part for part, is_there in zip(self._parts, found, strict=True) if not is_there]
+        asked = [self._ask(part) for part in self._parts]
+        if asked:
+            await asyncio.wait(asked, timeout=self._within_s)
+        away = [part for part, one in zip(self._parts, asked, strict=True) if not (one.done() and one.result())]
+        self._seen.update(part.name for part in self._parts if part not in away)
         missing = tuple(part.name for part in away if self._is_needed(part))
         degraded = tuple(part.name for part in away if not self._is_needed(part))
         return Ready(ready=not missing, missing=missing, degraded=degraded)
@@ -52,12 +59,12 @@ class Readiness:
     def _is_needed(self, part: Part) -> bool:
         return part.need == "always" or (part.need == "once" and part.name not in self._seen)
 
-    async def _is_there(self, part: Part) -> bool:
-        try:
-            async with asyncio.timeout(self._within_s):
-                is_there = await part.is_there()
-        except TimeoutError:
-            return False
-        if is_there:
-            self._seen.add(part.name)
-        return is_there
+    def _ask(self, part: Part) -> "asyncio.Task[bool]":
+        asked = self._asked.get(part.name)
+        if asked is None or asked.done():
+            asked = self._asked[part.name] = asyncio.create_task(_answer(part), name=f"is {part.name} there")
+        return asked
+
+
+async def _answer(part: Part) -> bool:
+    return await part.is_there()

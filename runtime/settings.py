@@ -37,6 +37,9 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Connections a process keeps at most."""
     connect_timeout_s: float = 5.0
     statement_timeout_s: float = 30.0
+    """PostgreSQL ends a statement that runs longer; one that is not even ended counts as unanswered a little later."""
+    lock_timeout_s: float = 10.0
+    """PostgreSQL ends a statement that waits longer for a lock."""
 
 
 class ClickhouseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +86,8 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A revoked key stops working within this, as long as PostgreSQL answers."""
     key_stale_max_s: float = 900.0
     """While PostgreSQL is away a key that was valid is taken for valid for so long after its last look-up."""
+    key_lookup_timeout_s: float = 5.0
+    """A request whose key is not known is answered 503 when its look-up takes longer."""
     key_renewal_wait_s: float = 1.0
     """A request of a known key waits for its look-up at most so long; then the key counts as it was known."""
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from runtime.settings import KafkaSettings, PostgresSettings
-from stores.postgres.engine import connect_args, conninfo
+from stores.postgres.engine import BoundedConnection, connect_args, conninfo
 from stores.postgres.outbox import CHANNEL
 
 BATCH = 500
@@ -31,8 +31,6 @@ RELAY_LOCK = 4_805_310_733
 
 _MS = 1000
 _log = structlog.get_logger(__name__)
-
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
 class Relay:
@@ -68,13 +66,15 @@ class Relay:
                         pass
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
+    async def _connection(self) -> AsyncIterator[BoundedConnection]:
         arguments = connect_args(self._postgres)
-        connection = await psycopg.AsyncConnection.connect(conninfo(self._postgres), autocommit=True, **arguments)
+        connection = await BoundedConnection.opened(
+            self._postgres, conninfo(self._postgres), autocommit=True, **arguments
+        )
         async with connection:
             yield connection
 
-    async def _hold_lock(self, connection: Connection) -> None:
+    async def _hold_lock(self, connection: BoundedConnection) -> None:
         while True:
             cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", [RELAY_LOCK])
             if await cursor.fetchone() == (True,):
@@ -103,7 +103,7 @@ class Relay:
                 async with asyncio.timeout(timeout_s):
                     await producer.stop()
 
-    async def _send_batch(self, connection: Connection, producer: AIOKafkaProducer) -> int:
+    async def _send_batch(self, connection: BoundedConnection, producer: AIOKafkaProducer) -> int:
         """Send the oldest rows, wait for all acknowledgements, then delete them; how many there were."""
         cursor = await connection.execute(
             "SELECT id, topic, partition, key, value FROM outbox ORDER BY id LIMIT %s", [BATCH], binary=True

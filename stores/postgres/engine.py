@@ -1,5 +1,6 @@
 """The one way to PostgreSQL: a pool, transactions whose driver errors are our errors, and the URL in its three forms."""
 
+import functools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ SERVICE = "postgres"
 _DRIVER = "postgresql+psycopg"
 _MS = 1000
 UNTRANSLATABLE_CHARACTER = "22P05"
+# How often psycopg looks whether it was interrupted.
+_POLL_S = 0.1
 
 
 def _url(settings: PostgresSettings) -> URL:
@@ -29,15 +32,47 @@ def _url(settings: PostgresSettings) -> URL:
 def connect_args(settings: PostgresSettings) -> dict[str, Any]:
     """What every connection is opened with: UTC, bounded statements, and a dead peer noticed within seconds."""
     timeout_ms = int(settings.statement_timeout_s * _MS)
+    server_side = {
+        "timezone": "UTC",
+        "statement_timeout": timeout_ms,
+        "lock_timeout": int(settings.lock_timeout_s * _MS),
+        "idle_in_transaction_session_timeout": timeout_ms,
+    }
     return {
         "connect_timeout": max(1, round(settings.connect_timeout_s)),
         "application_name": "meterstream",
-        "options": f"-c timezone=UTC -c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}",
+        "options": " ".join(f"-c {name}={value}" for name, value in server_side.items()),
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": timeout_ms,
     }
+
+
+class BoundedConnection(psycopg.AsyncConnection[Any]):
+    """A connection on which no statement waits for ever: the server's own time-outs do not help when it is the server, or
+    the network to it, that hangs.
+    """
+
+    answer_within_s: float | None = None
+
+    @classmethod
+    async def opened(cls, settings: PostgresSettings, conninfo: str = "", **arguments: Any) -> "BoundedConnection":
+        """Raises psycopg.OperationalError after `connect_timeout_s`."""
+        connection = await cls.connect(conninfo, **arguments)
+        # The server ends a statement at its time-out and says so; only then is it time to give it up.
+        connection.answer_within_s = settings.statement_timeout_s + settings.connect_timeout_s
+        return connection
+
+    async def wait(self, gen: Any, interval: float = _POLL_S, timeout: float | None = None) -> Any:
+        """As psycopg's; without a `timeout` of the caller it is ours, and a connection that passes it is closed."""
+        if timeout is not None or self.answer_within_s is None:
+            return await super().wait(gen, interval, timeout)
+        try:
+            return await super().wait(gen, interval, self.answer_within_s)
+        except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - it has no public name
+            self.pgconn.finish()  # whatever comes on it now is the answer to another question
+            raise psycopg.OperationalError(f"no answer within {self.answer_within_s:g} s") from error
 
 
 def conninfo(settings: PostgresSettings) -> str:
@@ -65,7 +100,10 @@ def create_engine(settings: PostgresSettings) -> AsyncEngine:
         pool_size=settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.connect_timeout_s,
-        connect_args=connect_args(settings),
+        connect_args={
+            **connect_args(settings),
+            "async_creator_fn": functools.partial(BoundedConnection.opened, settings),
+        },
         json_serializer=_encode_json,
         json_deserializer=msgspec.json.decode,
     )

@@ -47,7 +47,8 @@ class Case:
     def __init__(self) -> None:
         self.now = 0.0
         self.keys = Keys()
-        self.auth = Authenticator(self.keys, 2, lambda: self.now, stale_max_s=60, renewal_wait_s=0.01)
+        patience = {"stale_max_s": 60.0, "renewal_wait_s": 0.01, "lookup_timeout_s": 0.01}
+        self.auth = Authenticator(self.keys, 2, lambda: self.now, **patience)
 
     async def tenant(self, key: str = "good") -> str:
         return (await self.auth.authenticate(f"Bearer {key}")).tenant
@@ -118,6 +119,15 @@ async def test_a_look_up_that_hangs_holds_a_known_key_up_once_and_briefly() -> N
     await settled()
     with pytest.raises(Unauthorized):
         await case.tenant()
+
+
+async def test_a_key_that_is_not_known_waits_for_a_look_up_that_hangs_only_so_long() -> None:
+    case = Case()
+    case.keys.answering.clear()
+    with pytest.raises(Unavailable):
+        await case.tenant()
+    case.keys.answering.set()
+    assert await case.tenant() == "acme"
 
 
 async def test_while_keys_cannot_be_looked_up_they_are_tried_again_once_a_second_whatever_comes() -> None:

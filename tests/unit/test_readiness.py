@@ -14,9 +14,17 @@ class Service:
         return self.is_there
 
 
-async def never() -> bool:
-    await asyncio.Event().wait()
-    return True
+class Hanging:
+    """Answers once it is let go."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.let_go = asyncio.Event()
+
+    async def is_there(self) -> bool:
+        self.asked += 1
+        await self.let_go.wait()
+        return True
 
 
 async def test_what_is_always_needed_is_missing_whenever_it_is_away() -> None:
@@ -37,9 +45,13 @@ async def test_what_is_needed_once_is_missing_until_it_was_there_and_degrades_af
     assert await readiness.ask() == Ready(ready=True, degraded=("postgres",))
 
 
-async def test_what_hangs_is_away_and_delays_no_other_answer() -> None:
-    parts = [Part(name=f"slow-{number}", is_there=never, need="never") for number in range(20)]
-    found = await Readiness([*parts, Part(name="hangs", is_there=never)], within_s=0.01).ask()
-    assert found.missing == ("hangs",)
-    assert len(found.degraded) == 20
-    assert found.status == 503
+async def test_what_hangs_is_away_delays_no_other_answer_and_is_not_asked_again_meanwhile() -> None:
+    hanging = [Hanging() for _ in range(3)]
+    parts = [Part(name=f"part-{number}", is_there=one.is_there) for number, one in enumerate(hanging)]
+    readiness = Readiness([*parts, Service("there", "always", is_there=True).part], within_s=0.01)
+    for _ in range(3):
+        assert (await readiness.ask()).missing == ("part-0", "part-1", "part-2")
+    assert [one.asked for one in hanging] == [1, 1, 1]
+    for one in hanging:
+        one.let_go.set()
+    assert await readiness.ask() == Ready(ready=True)
