@@ -41,9 +41,9 @@ def merge(left: AggregateState, right: AggregateState) -> AggregateState:
         matches=left.matches + right.matches,
         values=left.values + right.values,
         total=EXACT.add(left.total, right.total),
-        lowest=_least(left.lowest, right.lowest),
-        highest=_greatest(left.highest, right.highest),
-        latest=_later(left.latest, right.latest),
+        lowest=least(left.lowest, right.lowest),
+        highest=greatest(left.highest, right.highest),
+        latest=later(left.latest, right.latest),
         unique=left.unique | right.unique,
     )
 
@@ -81,19 +81,22 @@ def average(total: Decimal, values: int) -> Decimal | None:
     return round_half_away(Fraction(total) / values, FRACTION_DIGITS) if values else None
 
 
-def _least(left: Decimal | None, right: Decimal | None) -> Decimal | None:
+def least(left: Decimal | None, right: Decimal | None) -> Decimal | None:
+    """The smaller one; None is nothing yet."""
     if left is None or right is None:
         return right if left is None else left
     return min(left, right)
 
 
-def _greatest(left: Decimal | None, right: Decimal | None) -> Decimal | None:
+def greatest(left: Decimal | None, right: Decimal | None) -> Decimal | None:
+    """The larger one; None is nothing yet."""
     if left is None or right is None:
         return right if left is None else left
     return max(left, right)
 
 
-def _later(left: Latest | None, right: Latest | None) -> Latest | None:
+def later(left: Latest | None, right: Latest | None) -> Latest | None:
+    """The one of the later event time, then log position; None is nothing yet."""
     if left is None or right is None:
         return right if left is None else left
     return max(left, right)

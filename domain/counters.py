@@ -6,12 +6,12 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from domain.aggregates import average
+from domain.aggregates import average, greatest, later, least
 from domain.money import EXACT
 from domain.periods import next_period, period_at
 from schemas.balances import Counter, CounterKey
 from schemas.contracts import CustomerContract, Entitlement
-from schemas.deltas import Latest, UsageChange
+from schemas.deltas import UsageChange
 from schemas.meters import Aggregation
 from schemas.periods import FOREVER, Cadence, Period
 
@@ -92,9 +92,9 @@ def applied(
         matches += change.matches
         values += change.values
         total = EXACT.add(total, change.total)
-        lowest = _lesser(lowest, change.lowest)
-        highest = _greater(highest, change.highest)
-        latest = _later(latest, change.latest)
+        lowest = least(lowest, change.lowest)
+        highest = greatest(highest, change.highest)
+        latest = later(latest, change.latest)
     return replace(
         counter,
         guard={**counter.guard, partition: last_offset},
@@ -143,21 +143,3 @@ def _from_start(entitlement: Entitlement, period: Period) -> Period:
     if period.start >= entitlement.starts_at:
         return period
     return replace(period, start=entitlement.starts_at.astimezone(UTC))
-
-
-def _lesser(left: Decimal | None, right: Decimal | None) -> Decimal | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return min(left, right)
-
-
-def _greater(left: Decimal | None, right: Decimal | None) -> Decimal | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return max(left, right)
-
-
-def _later(left: Latest | None, right: Latest | None) -> Latest | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return max(left, right)
