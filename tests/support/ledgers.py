@@ -46,7 +46,7 @@ def intent(first: int, last: int, *, partition: int = 0, version: int = 1, store
                 forwarded=0,
             )
         ],
-        row_hash=bytes([stored]) * 16,
+        row_hash=bytes([stored % 256]) * 16,
         max_event_at=None if stored == 0 else logged_at,
         first_logged_at=logged_at,
         last_logged_at=logged_at,
