@@ -7,3 +7,7 @@ class BlockMismatchError(Exception):
 
 class LedgerMismatchError(Exception):
     """`events` does not hold what the ledger says is done: a lagging replica that never caught up, a restored store."""
+
+
+class OldIntentError(Exception):
+    """A block is older than its token is surely remembered: whoever takes the partition over next looks before it inserts."""

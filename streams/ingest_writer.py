@@ -26,6 +26,7 @@ from stores.clickhouse.block_outcomes import insert_duplicates, insert_refused
 from stores.clickhouse.blocks import DeadlinePassed, insert_block
 from streams.ingest_block import BlockEvaluator, PreparedBlock, milliseconds
 from streams.ingest_deps import IngestDeps
+from streams.ingest_errors import OldIntentError
 from streams.retry import until_available
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class BlockWriter:
     async def store(self, opened: LedgerBlock, block: PreparedBlock) -> LedgerBlock:
         """Rows, windows and outcomes of a block with an intent: all that must be there before it is done."""
         opened = await self._insert(opened, block)
-        await self._leave_outcomes(block)
+        await self.leave_outcomes(block)
         return opened
 
     async def finish(self, opened: LedgerBlock) -> None:
@@ -143,7 +144,11 @@ class BlockWriter:
         return await self._patiently(attempt, "insert")
 
     async def _insert_once(self, current: LedgerBlock, block: PreparedBlock) -> bool:
-        """False when the deadline has passed, here or at the table."""
+        """False when the deadline has passed, here or at the table. Raises OldIntentError."""
+        age = self._deps.clock.now() - current.intent_at
+        if age >= timedelta(seconds=self._deps.settings.ingest.token_horizon_s):
+            # protocol 1: its token may be forgotten. The worker ends, and its successor looks first.
+            raise OldIntentError(f"block {block.token} was not stored in {age}: it goes on after looking")
         left_s = (current.insert_before - self._deps.clock.now()) / timedelta(seconds=1)
         if left_s <= 0:
             return False
@@ -162,7 +167,7 @@ class BlockWriter:
             return False
         return True
 
-    async def _leave_outcomes(self, block: PreparedBlock) -> None:
+    async def leave_outcomes(self, block: PreparedBlock) -> None:
         """Before done, so that nothing a done block left out is anywhere but in a row or a record of its own."""
         deps, outcomes, partition = self._deps, block.outcomes, self._partition
         if outcomes.duplicates:

@@ -13,6 +13,7 @@ from sqlalchemy import Row, TextClause
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ledger import Intent, LedgerBlock, LedgerPartition, TenantCount, Watermark
+from stores.postgres import ledger_leases
 from stores.postgres import ledger_statements as statements
 from stores.postgres.engine import autocommit
 
@@ -70,6 +71,21 @@ class Ledger:
         if row is None:
             raise _fenced(intent, epoch, "renew")
         return msgspec.structs.replace(block, epoch=epoch, insert_before=row.insert_before)
+
+    async def lease(self, epoch: int, block: LedgerBlock, deadline_s: float, *, skew_s: float) -> LedgerBlock | float:
+        """As `renew`, for an old block (protocol 1): alone among the blocks of its cut, or in how many seconds to ask again.
+
+        Until `insert_before` no other open block of the cut may send anything, and `usage_windows` stands still there.
+        """
+        intent = block.intent
+        arguments = {**_range_arguments(intent), "epoch": epoch, "deadline_s": deadline_s}
+        try:
+            found = await ledger_leases.lease(self._engine, block, arguments, skew_s=skew_s)
+        except ledger_leases.Lost as lost:
+            raise _fenced(intent, epoch, "lease") from lost
+        if isinstance(found, float):
+            return found
+        return msgspec.structs.replace(block, epoch=epoch, intent_at=found.intent_at, insert_before=found.insert_before)
 
     async def finish(self, epoch: int, block: LedgerBlock) -> None:
         """Done: the block's rows are in `events`; its deltas may be sent (protocol 3).
@@ -162,11 +178,6 @@ class Ledger:
         arguments = {"topic_id": topic_id, "partition": partition, "first_offset": first_offset}
         row = await self._first(statements.BLOCK_AT, arguments)
         return None if row is None else _block(row)
-
-    async def done_since(self, topic_id: str, since: datetime) -> int:
-        """How many blocks of all partitions were done at or after `since` (protocol 1: so many tokens were taken)."""
-        row = await self._first(statements.DONE_SINCE, {"topic_id": topic_id, "since": since})
-        return 0 if row is None else int(row.blocks)
 
     async def watermark(self, topic_id: str) -> Watermark:
         """The smallest over the partitions. Read it before the data it is to vouch for (protocol 26)."""

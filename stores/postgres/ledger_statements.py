@@ -61,6 +61,7 @@ WRITE_INTENT = text(f"""
     {_NEW_BLOCK}
 """)
 
+# protocol 1: a block whose token is forgotten (intent_at 1970, ledger_leases.py) gets a deadline by a lease only.
 RENEW = text("""
     WITH cas AS (
         UPDATE ledger_partitions SET open_last_offset = open_last_offset
@@ -72,7 +73,7 @@ RENEW = text("""
         insert_before = greatest(insert_before, now() + make_interval(secs => CAST(:deadline_s AS float8)))
     FROM cas
     WHERE block.topic_id = cas.topic_id AND block.partition = cas.partition
-        AND block.first_offset = :first_offset AND block.state = 'intent'
+        AND block.first_offset = :first_offset AND block.state = 'intent' AND block.intent_at > to_timestamp(0)
     RETURNING block.insert_before
 """)
 
@@ -195,9 +196,4 @@ COUNTS = text("""
         AND count ->> 0 = :tenant AND count ->> 1 = :environment
         AND CAST(count ->> 2 AS bigint) >= :start_hour AND CAST(count ->> 2 AS bigint) < :end_hour
     GROUP BY 1 ORDER BY 1
-""")
-
-# Index on done_at. Blocks that are open now are as many as partitions at most.
-DONE_SINCE = text("""
-    SELECT count(*) AS blocks FROM ledger_blocks WHERE topic_id = :topic_id AND done_at >= :since
 """)
