@@ -1,4 +1,4 @@
-"""`meterstream temporal-worker`: runs the workflows, which close billing periods."""
+"""`meterstream temporal-worker`: runs the workflows, which close billing periods, raise the cut and roll the ledger up."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ from runtime.settings import Settings, load_settings
 from stores.clickhouse.client import ClickhouseClient
 from stores.postgres.engine import answers, create_engine
 from workflows.activities import ClosingActivities
+from workflows.upkeep_activities import UpkeepActivities
 from workflows.worker import create_worker, is_serving, prepared
 
 _log = structlog.get_logger(__name__)
@@ -67,10 +68,11 @@ async def serve(settings: Settings) -> None:
         client = connection.client = await prepared(settings, stopping)
         if client is None:
             return
-        activities = ClosingActivities(
+        closing = ClosingActivities(
             engine=engine, clickhouse=clickhouse, clock=clock, ids=Ids(clock), settings=settings.closing
         )
-        async with create_worker(client, settings.temporal.task_queue, activities):
+        upkeep = UpkeepActivities(engine=engine, clock=clock, closing=settings.closing, ledger=settings.ledger)
+        async with create_worker(client, settings.temporal.task_queue, closing, upkeep):
             connection.is_working = True
             _log.info("temporal_worker_started", task_queue=settings.temporal.task_queue, health_port=at.health_port)
             await stopping.wait()

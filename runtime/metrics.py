@@ -17,6 +17,9 @@ ingest_events_accepted = Counter(
 ingest_events_rejected = Counter(
     "meterstream_ingest_events_rejected_total", "Events refused, by code.", ["code"], registry=REGISTRY
 )
+ingest_events_replayed = Counter(
+    "meterstream_ingest_events_replayed_total", "Rejected events sent again, and in the log.", registry=REGISTRY
+)
 ingest_requests = Counter(
     "meterstream_ingest_requests_total", "Ingest requests by status.", ["status"], registry=REGISTRY
 )
@@ -75,12 +78,22 @@ balances_pending = Gauge(
 balances_read = Counter(
     "meterstream_balances_counters_read_total", "Counters that were read from the usage.", registry=REGISTRY
 )
+balances_mended = Counter(
+    "meterstream_balances_mended_total",
+    "Partitions whose balances were read anew, because state or deltas had been lost.",
+    registry=REGISTRY,
+)
 threshold_crossings = Counter(
     "meterstream_threshold_crossings_total", "Entitlement thresholds crossed.", registry=REGISTRY
 )
 
 # --- closing ----------------------------------------------------------------------------------------------------------
 closing_invoices = Counter("meterstream_closing_invoices_total", "Invoices of closed periods.", registry=REGISTRY)
+ledger_rolled_up = Counter(
+    "meterstream_ledger_rolled_up_total",
+    "Rows that the ledger has less of since they were rolled up.",
+    registry=REGISTRY,
+)
 closing_failures = Counter(
     "meterstream_closing_failures_total",
     "Periods that could not be closed, by code; `recount_differs` is an alarm: windows and events disagree.",

@@ -40,6 +40,8 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True):
     """PostgreSQL ends a statement that runs longer; one that is not even ended counts as unanswered a little later."""
     lock_timeout_s: float = 10.0
     """PostgreSQL ends a statement that waits longer for a lock."""
+    outbox_poll_s: float = 0.5
+    """The outbox is looked at this often besides when it says that it has something, and its lock asked for."""
 
 
 class ClickhouseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +52,9 @@ class ClickhouseSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Name of a cluster: tables are then Replicated and read through Distributed ones."""
     shards: int = 1
     """Shards a block may go to: partition modulo shards (protocol 20)."""
+    connect_timeout_s: float = 5.0
     query_timeout_s: float = 30.0
+    """ClickHouse ends a query that runs longer; one that is not answered at all is given up a little later."""
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +67,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
     replication_factor: int = 1
     request_timeout_s: float = 10.0
     """The broker counts as away when it has not acknowledged within this."""
+    retry_wait_max_s: float = 5.0
+    """Whoever follows a topic or sends the outbox tries again after waits that double up to this."""
 
 
 class TemporalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +88,10 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Events a request."""
     record_max_bytes: int = 512 << 10
     """A record of usage.raw is split at this."""
+    stale_after_s: float = 10.0
+    """A check whose `as_of` is older is marked `stale`."""
+    stop_within_s: float = 5.0
+    """After SIGTERM what is being worked on may take this and the broker's time-out."""
     key_cache_s: float = 2.0
     """A revoked key stops working within this, as long as PostgreSQL answers."""
     key_stale_max_s: float = 900.0
@@ -102,6 +112,22 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_s: float = 3.0
     retry_budget_s: float = 90.0
     """How long a worker waits in place for a service that is away before it exits unacknowledged."""
+    stall_margin_s: float = 60.0
+    """Offsets that stand still for this much longer than the retry budget, with work left, make a worker exit."""
+    recovery_max_s: float = 240.0
+    """A recovery of local state that takes longer makes a worker exit and begin it anew."""
+    stop_within_s: float = 4.0
+    """A worker that was told to stop, or has failed, ends itself after this; what is not done is unacknowledged."""
+    commit_interval_s: float = 1.0
+    """How often acknowledged offsets are committed to Kafka: how much a successor reads again."""
+    group_request_timeout_s: float = 90.0
+    """A request of the consumer group that is not answered within this fails. Not below the rebalance timeout."""
+    rebalance_timeout_s: float = 60.0
+    """A member that has not rejoined within this after a rebalance began loses its partitions."""
+    max_poll_interval_s: float = 300.0
+    """A worker that has not asked for records for so long leaves the group. Above three retry budgets."""
+    changelog_timeout_s: float = 60.0
+    """A record of a table's changelog that is not acknowledged within this ends the worker."""
 
 
 class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +144,10 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
     """H of protocol 1: an intent younger than this is completed under its token."""
     clock_skew_s: float = 1.0
     """Largest difference of clocks between PostgreSQL, ClickHouse and the workers (protocol 1: below D/4)."""
+    idle_after_s: float = 1.0
+    """A partition without records says this often how far it is."""
+    stuck_after_s: float = 5.0
+    """Records that the log has and that do not come for so long are asked for directly (protocol 16)."""
     reject_streak_max: int = 100_000
     """Events rejected in a row before the partition stops: the brake."""
 
@@ -132,15 +162,29 @@ class ClosingSettings(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int = 50
     cut_min_interval_s: int = 60
     """The global cut is raised at most this often (0 in tests)."""
+    cut_interval_s: int = 3600
+    """And at least this often, at whole multiples: what usage can be read at later."""
     grace_s: int = 0
     """How long after a period's end it is closed at the earliest."""
+    complete_within_s: float = 60.0
+    """A closing waits so long for the open blocks of its cutoff before it is tried again."""
     schedule_paused: bool = False
     """The closing schedule is created paused: somebody unpauses it."""
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    roll_up_after_s: int = 86_400
+    """Rows of blocks that were done longer ago become one an hour. Far above the token horizon."""
+    roll_up_interval_s: int = 3600
 
 
 class TemporalWorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     health_host: str = "127.0.0.1"
     health_port: int = 8084
+    retry_wait_max_s: float = 5.0
+    """While Temporal is away it is tried again after waits that double up to this."""
+    stop_within_s: float = 5.0
+    """After SIGTERM activities may take this; what is cut off is repeated."""
 
 
 class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +209,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ingest: IngestSettings = IngestSettings()
     balances: BalancesSettings = BalancesSettings()
     closing: ClosingSettings = ClosingSettings()
+    ledger: LedgerSettings = LedgerSettings()
     temporal_worker: TemporalWorkerSettings = TemporalWorkerSettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()

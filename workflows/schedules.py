@@ -1,5 +1,6 @@
 """Schedules in Temporal: created or brought up to date when a worker starts."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -17,10 +18,18 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 
-from runtime.settings import ClosingSettings
+from runtime.settings import Settings
 from schemas.closing import ClosingProgress
 from workflows.closing import CloseDuePeriods
-from workflows.ids import CLOSING_SCHEDULE, CLOSING_WORKFLOW_ID
+from workflows.ids import (
+    CLOSING_SCHEDULE,
+    CLOSING_WORKFLOW_ID,
+    CUT_SCHEDULE,
+    CUT_WORKFLOW_ID,
+    ROLL_UP_SCHEDULE,
+    ROLL_UP_WORKFLOW_ID,
+)
+from workflows.upkeep import RaiseCut, RollUpLedger
 
 # A run finds all that is due, whenever it is: missed ones need no making up.
 CATCH_UP = timedelta(minutes=1)
@@ -28,31 +37,57 @@ CATCH_UP = timedelta(minutes=1)
 _log = structlog.get_logger(__name__)
 
 
-async def ensure_closing_schedule(client: Client, settings: ClosingSettings, task_queue: str) -> None:
-    """The closing schedule as the settings say. Safe to repeat by its id.
+async def ensure_schedules(client: Client, settings: Settings) -> None:
+    """The schedules as the settings say. Safe to repeat by their ids.
 
-    Whether it is paused is decided when it is created, and by people from then on.
+    Whether the closing is paused is decided when its schedule is created, and by people from then on.
     """
-    state = ScheduleState(paused=settings.schedule_paused, note="created paused" if settings.schedule_paused else None)
-    wanted = _schedule(settings, task_queue, state)
+    task_queue = settings.temporal.task_queue
+    closing = settings.closing
+    await _ensure(
+        client,
+        CLOSING_SCHEDULE,
+        ScheduleActionStartWorkflow(
+            CloseDuePeriods.run, ClosingProgress(), id=CLOSING_WORKFLOW_ID, task_queue=task_queue
+        ),
+        closing.schedule_interval_s,
+        ScheduleState(paused=closing.schedule_paused, note="created paused" if closing.schedule_paused else None),
+    )
+    await _ensure(
+        client,
+        CUT_SCHEDULE,
+        ScheduleActionStartWorkflow(RaiseCut.run, id=CUT_WORKFLOW_ID, task_queue=task_queue),
+        closing.cut_interval_s,
+    )
+    await _ensure(
+        client,
+        ROLL_UP_SCHEDULE,
+        ScheduleActionStartWorkflow(RollUpLedger.run, id=ROLL_UP_WORKFLOW_ID, task_queue=task_queue),
+        settings.ledger.roll_up_interval_s,
+    )
+
+
+async def _ensure(
+    client: Client,
+    name: str,
+    action: ScheduleActionStartWorkflow,
+    interval_s: int,
+    state: ScheduleState | None = None,
+) -> None:
+    """At whole multiples of the interval: an hourly one runs on the hour."""
+    wanted = Schedule(
+        action=action,
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=interval_s))]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
+        state=state or ScheduleState(),
+    )
     try:
-        await client.create_schedule(CLOSING_SCHEDULE, wanted)
+        await client.create_schedule(name, wanted)
     except ScheduleAlreadyRunningError:
 
         def brought_up_to_date(found: ScheduleUpdateInput) -> ScheduleUpdate:
-            return ScheduleUpdate(schedule=_schedule(settings, task_queue, found.description.schedule.state))
+            return ScheduleUpdate(schedule=replace(wanted, state=found.description.schedule.state))
 
-        await client.get_schedule_handle(CLOSING_SCHEDULE).update(brought_up_to_date)
+        await client.get_schedule_handle(name).update(brought_up_to_date)
         return
-    _log.info("schedule_created", schedule=CLOSING_SCHEDULE, paused=settings.schedule_paused)
-
-
-def _schedule(settings: ClosingSettings, task_queue: str, state: ScheduleState) -> Schedule:
-    return Schedule(
-        action=ScheduleActionStartWorkflow(
-            CloseDuePeriods.run, ClosingProgress(), id=CLOSING_WORKFLOW_ID, task_queue=task_queue
-        ),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=settings.schedule_interval_s))]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
-        state=state,
-    )
+    _log.info("schedule_created", schedule=name, paused=wanted.state.paused)

@@ -13,7 +13,9 @@ from runtime.settings import Settings, TemporalSettings
 from workflows.activities import ClosingActivities
 from workflows.closing import CloseDuePeriods
 from workflows.converter import DATA_CONVERTER
-from workflows.schedules import ensure_closing_schedule
+from workflows.schedules import ensure_schedules
+from workflows.upkeep import RaiseCut, RollUpLedger
+from workflows.upkeep_activities import UpkeepActivities
 
 SERVICE = "temporal"
 MAX_ACTIVITIES = 4
@@ -33,7 +35,7 @@ async def connect(settings: TemporalSettings) -> Client:
 
 
 async def prepared(settings: Settings, stopping: asyncio.Event) -> Client | None:
-    """A client, once Temporal answers and has our schedule; None when told to stop before."""
+    """A client, once Temporal answers and has our schedules; None when told to stop before."""
     wait_s = FIRST_WAIT_S
     while not stopping.is_set():
         try:
@@ -51,19 +53,19 @@ async def prepared(settings: Settings, stopping: asyncio.Event) -> Client | None
 async def _prepare(settings: Settings) -> Client:
     client = await connect(settings.temporal)
     try:
-        await ensure_closing_schedule(client, settings.closing, settings.temporal.task_queue)
+        await ensure_schedules(client, settings)
     except RPCError as error:  # also: the namespace is not there yet
-        raise Unavailable(SERVICE, f"Temporal refuses the schedule: {error}") from error
+        raise Unavailable(SERVICE, f"Temporal refuses the schedules: {error}") from error
     return client
 
 
-def create_worker(client: Client, task_queue: str, activities: ClosingActivities) -> Worker:
+def create_worker(client: Client, task_queue: str, closing: ClosingActivities, upkeep: UpkeepActivities) -> Worker:
     """Runs within `async with`. Leaving it lets activities finish for a few seconds; what is cut off is repeated."""
     return Worker(
         client,
         task_queue=task_queue,
-        workflows=[CloseDuePeriods],
-        activities=activities.all,
+        workflows=[CloseDuePeriods, RaiseCut, RollUpLedger],
+        activities=[*closing.all, *upkeep.all],
         max_concurrent_activities=MAX_ACTIVITIES,
         graceful_shutdown_timeout=STOP_WITHIN,
     )

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import httpx
 import pytest_asyncio
-from temporalio.client import ScheduleHandle
+from temporalio.client import Client, ScheduleHandle, WorkflowExecutionStatus
 
 from runtime.clock import SystemClock
 from runtime.local.ports import free_ports
 from runtime.settings import TemporalSettings
+from stores.postgres.cuts import Cuts
 from tests.support.closing import Books, books
 from tests.support.waiting import eventually_async
-from workflows.ids import CLOSING_SCHEDULE
+from workflows.ids import CLOSING_SCHEDULE, ROLL_UP_SCHEDULE
 from workflows.worker import connect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +70,17 @@ async def paused(schedule: ScheduleHandle) -> bool:
     return (await schedule.describe()).schedule.state.paused
 
 
+async def raised(made: Books, cut: int) -> bool:
+    return await Cuts(made.engine).current() >= cut
+
+
+async def has_run(client: Client, schedule: str) -> bool:
+    described = await client.get_schedule_handle(schedule).describe()
+    started = [action.action for action in described.info.recent_actions]
+    runs = [client.get_workflow_handle(one.workflow_id) for one in started if hasattr(one, "workflow_id")]
+    return any([(await run.describe()).status == WorkflowExecutionStatus.COMPLETED for run in runs])
+
+
 async def test_the_worker_closes_on_schedule_and_leaves_a_pause_to_people(
     made: Books, postgres_url: str, clickhouse_url: str, temporal_address: str, tmp_path: Path
 ) -> None:
@@ -82,6 +94,8 @@ async def test_the_worker_closes_on_schedule_and_leaves_a_pause_to_people(
         "TEMPORAL_WORKER_HEALTH_PORT": str(port),
         "CLOSING_SCHEDULE_INTERVAL_S": "1",
         "CLOSING_CUT_MIN_INTERVAL_S": "0",
+        "CLOSING_CUT_INTERVAL_S": "1",
+        "LEDGER_ROLL_UP_INTERVAL_S": "1",
     }
     log = tmp_path / "log"
     client = await connect(TemporalSettings(address=temporal_address))
@@ -90,6 +104,10 @@ async def test_the_worker_closes_on_schedule_and_leaves_a_pause_to_people(
         await eventually_async(lambda: ready(port), within_s=20)
         assert await paused(schedule)
         assert not await made.invoices()
+        # What is done every hour does not wait for the closing.
+        begun = await Cuts(made.engine).current()
+        await eventually_async(lambda: raised(made, begun + 2), within_s=20)
+        await eventually_async(lambda: has_run(client, ROLL_UP_SCHEDULE), within_s=20)
         await schedule.unpause(note="a person")
         await eventually_async(made.invoices, within_s=20)
         shown = await answer(port, "/metrics")
