@@ -1,6 +1,6 @@
 # What there is to do with a checkout. Needs python3 (3.11 or newer), make and the package registries; the rest is fetched.
 .NOTPARALLEL:
-.PHONY: setup dashboard demo dev test check bench lock chromium test-unit test-property test-integration test-e2e test-browser
+.PHONY: setup dashboard demo dev test check bench lock chromium model test-unit test-property test-integration test-e2e test-browser
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -30,6 +30,10 @@ test-unit test-property test-integration test-e2e test-browser: test-%:
 
 chromium:
 	@python3 setup/chromium.py
+
+# Every interleaving of the counting protocol in small: what must hold, and each rule off in turn, which must fail. Minutes.
+model: setup
+	@for part in scenarios mutants completion readers; do QUICK=$(QUICK) $(PYTHON) -m docs.protocol.$$part || exit 1; done
 
 bench: setup
 	@$(PYTHON) -m bench
