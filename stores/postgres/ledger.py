@@ -179,6 +179,11 @@ class Ledger:
         row = await self._first(statements.BLOCK_AT, arguments)
         return None if row is None else _block(row)
 
+    async def newest_stored(self, topic_id: str, partition: int) -> LedgerBlock | None:
+        """The last done block that left rows in `events`."""
+        row = await self._first(statements.NEWEST_STORED, {"topic_id": topic_id, "partition": partition})
+        return None if row is None else _block(row)
+
     async def watermark(self, topic_id: str) -> Watermark:
         """The smallest over the partitions. Read it before the data it is to vouch for (protocol 26)."""
         row = await self._first(statements.WATERMARK, {"topic_id": topic_id})

@@ -160,6 +160,8 @@ OPEN_BLOCK = text(f"{_SELECT_BLOCKS} AND state = 'intent'")
 
 BLOCK_AT = text(f"{_SELECT_BLOCKS} AND first_offset = :first_offset")
 
+NEWEST_STORED = text(f"{_SELECT_BLOCKS} AND state = 'done' AND stored > 0 ORDER BY first_offset DESC LIMIT 1")
+
 # The bound on first_offset lets the primary key find the place: no block begins before the one that holds `offset`.
 BLOCKS_ABOVE = text(f"""
     {_SELECT_BLOCKS} AND state IN ('done', 'gap') AND last_offset > :offset
