@@ -16,6 +16,7 @@ from api.cuts import CutsController
 from api.deps import ApiDeps
 from api.errors import exception_handler
 from api.events_read import EventsController, ReconciliationController
+from api.events_rejected import RejectedController
 from api.features import FeaturesController
 from api.ingest import EVENTS_PATH, IngestHandler
 from api.invoices import InvoicesController
@@ -37,6 +38,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     CutsController,
     StatsController,
     EventsController,
+    RejectedController,
     ReconciliationController,
     MetersController,
     FeaturesController,

@@ -15,7 +15,7 @@ from api.errors import PreconditionFailed
 from api.plain_asgi import JSON
 from domain.errors import FieldError, Invalid
 from stores.postgres import idempotency
-from stores.postgres.engine import transaction
+from stores.postgres.engine import autocommit, transaction
 
 PAGE_MAX = 500
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -100,6 +100,34 @@ async def created_once(
     if (kept.operation, kept.request_hash) != (operation, request_hash):
         raise Invalid("idempotency_key_reused", f"the {IDEMPOTENCY_KEY} was used for another request")
     headers = {"ETag": etag(msgspec.json.decode(kept.body, type=_Revised).revision), "Idempotent-Replayed": "true"}
+    return Response(kept.body, status_code=kept.status, media_type=JSON, headers=headers)
+
+
+async def answered_once(
+    request: Request[Any, Any, Any], deps: ApiDeps, principal: Principal, work: Callable[[], Awaitable[msgspec.Struct]]
+) -> Response[bytes]:
+    """As `created_once`, of work that no transaction can hold: it must be safe to repeat, also by two at once.
+
+    The first answer that is kept stands; work that ended without one is done again.
+    """
+    key = _idempotency_key(request)
+    if key is None:
+        return Response(msgspec.json.encode(await work()), status_code=200, media_type=JSON)
+    operation = f"{request.method} {request.url.path}"
+    request_hash = sha256(await request.body()).digest()
+    async with autocommit(deps.engine) as conn:
+        kept = await idempotency.find(conn, principal.scope, key)
+    headers = {"Idempotent-Replayed": "true"}
+    if kept is None:
+        body = msgspec.json.encode(await work())
+        async with transaction(deps.engine) as conn:
+            kept = await idempotency.claim(conn, principal.scope, key, operation, request_hash)
+            if kept is None:
+                await idempotency.keep(conn, principal.scope, key, 200, body)
+                kept = idempotency.KeptAnswer(operation=operation, request_hash=request_hash, status=200, body=body)
+                headers = {}
+    if (kept.operation, kept.request_hash) != (operation, request_hash):
+        raise Invalid("idempotency_key_reused", f"the {IDEMPOTENCY_KEY} was used for another request")
     return Response(kept.body, status_code=kept.status, media_type=JSON, headers=headers)
 
 

@@ -14,7 +14,7 @@ from api.live import watch_of
 from api.usage_question import At, From, To, clickhouse_of, parse_instant, references_named, scope_of
 from domain.errors import Invalid, NotFound
 from schemas.event_records import DuplicateEvent, RefusedEvent, StoredEvent
-from stores.clickhouse.events import EventFilter, EventPage, EventStore, RefusedPage
+from stores.clickhouse.events import EventFilter, EventPage, EventStore
 from stores.clickhouse.reconcile import RowsOfHour, rows_by_hour
 from stores.postgres.engine import autocommit
 from stores.postgres.event_lines import EventLine, lines_of_event
@@ -126,27 +126,6 @@ class EventsController(Controller):
             rejections=fate.rejections,
             lines=lines,
             as_of=progress.as_of,
-        )
-
-    @get("/rejected", guards=[require("usage:read")])
-    async def rejected(
-        self,
-        principal: Principal,
-        deps: ApiDeps,
-        code: str | None = None,
-        start: From = None,
-        end: To = None,
-        limit: Limit = 50,
-        cursor: str | None = None,
-    ) -> RefusedPage:
-        """Events that could not be accepted after the log had them, newest first, with what was sent."""
-        return await EventStore(clickhouse_of(deps)).refused(
-            scope_of(principal),
-            code=code,
-            start=parse_instant("from", start),
-            end=parse_instant("to", end),
-            limit=limit,
-            cursor=cursor,
         )
 
 

@@ -7,7 +7,8 @@ import msgspec
 
 from domain.catalog import UNKNOWN_CUSTOMER, Catalog
 from domain.errors import Invalid
-from domain.events import EventName, check_time, encode_event, event_time_ms, parse_events, read_name, split_events
+from domain.event_names import EventName, read_name
+from domain.events import check_time, encode_event, event_time_ms, parse_events, split_events
 from domain.identity import identities_in, partition_of
 from domain.records import MAX_RECORD_BYTES, MS_PER_DAY, MS_PER_HOUR, LogRecord, headers_of
 from schemas.blocks import ForwardedRecord, RefusedEvent

@@ -13,7 +13,7 @@ event_too_old, event_in_future; of CloudEvents besides: specversion_unsupported,
 import re
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -22,6 +22,8 @@ from domain.errors import FieldError, Invalid
 from domain.json_arrays import split_array
 from schemas.catalog import TenantLimits
 from schemas.events import UsageEvent
+
+T = TypeVar("T")
 
 MAX_EVENT_BYTES = 256 * 1024
 MAX_FIELD_LENGTH = 255
@@ -36,22 +38,6 @@ _NAMED = re.compile(r"`([^`]*)`")
 
 class _Event(UsageEvent, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The canonical event, strict about what it does not know."""
-
-
-class EventName(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be told of whose an event is and what it is called, however wrong the rest of it is; "" where nothing."""
-
-    source: str = ""
-    id: str = ""
-    tenant: str = ""
-    environment: str = ""
-
-
-class _AnyName(msgspec.Struct, frozen=True, kw_only=True):
-    source: Any = ""
-    id: Any = ""
-    tenant: Any = ""
-    environment: Any = ""
 
 
 class _CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,9 +63,13 @@ def _number(text: str) -> Decimal | str:
 _event_decoder = msgspec.json.Decoder(_Event, float_hook=_number)
 _events_decoder = msgspec.json.Decoder(list[_Event], float_hook=_number)
 _cloudevent_decoder = msgspec.json.Decoder(_CloudEvent, float_hook=_number)
-_name_decoder = msgspec.json.Decoder(_AnyName)
 _properties_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=_number)
 _encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def exact_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """A decoder that reads numbers as those of events are read: exactly."""
+    return msgspec.json.Decoder(kind, float_hook=_number)
 
 
 def decode_properties(text: bytes | str) -> dict[str, Any]:
@@ -148,24 +138,6 @@ def parse_cloudevent(raw: bytes | Raw, received_at_ms: int, limits: TenantLimits
     )
     _check(event, received_at_ms, limits, False)  # noqa: FBT003
     return event
-
-
-def read_name(raw: bytes | Raw) -> EventName:
-    """The name of an event that was refused, so that it can be found, owned and replayed. Never raises."""
-    try:
-        found = _name_decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return EventName()
-    return EventName(
-        source=_usable(found.source),
-        id=_usable(found.id),
-        tenant=_usable(found.tenant),
-        environment=_usable(found.environment),
-    )
-
-
-def _usable(text: Any) -> str:
-    return text if type(text) is str and len(text) <= MAX_FIELD_LENGTH and not _CONTROL.search(text) else ""
 
 
 def parse_events(

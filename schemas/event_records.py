@@ -73,8 +73,22 @@ class DuplicateEvent(Struct, frozen=True, kw_only=True):
     differs: tuple[str, ...] = ()
 
 
+class Replay(Struct, frozen=True, kw_only=True):
+    """As what a rejected event was sent again, and when; `at` None: it was begun, and not said to be in the log."""
+
+    tenant: str
+    environment: str
+    source: str
+    id: str
+    at: datetime | None
+
+
 class RefusedEvent(Struct, frozen=True, kw_only=True):
-    """An event, or a record as a whole, that the worker could not accept."""
+    """An event, or a record as a whole, that the worker could not accept.
+
+    `source` and `id` are "" where they cannot be read. `original` is what was sent: as text, or as base64 where it is no
+    UTF-8; cut off where it is long (`original_bytes` is its whole length).
+    """
 
     source: str
     id: str
@@ -83,7 +97,10 @@ class RefusedEvent(Struct, frozen=True, kw_only=True):
     received_at: datetime
     logged_at: datetime
     position: EventPosition
-    original: str  # what was sent; bytes that are no UTF-8 are replaced
+    original: str
+    original_encoding: Literal["utf-8", "base64"]
+    original_bytes: int
+    replay: Replay | None = None
 
 
 class EventFate(Struct, frozen=True, kw_only=True):

@@ -5,6 +5,8 @@ from datetime import datetime
 import msgspec
 
 ALL_SCOPES = "*"
+# Beyond the key's own tenant: what is nobody's. `*` does not hold it; it must be named.
+OPERATOR = "operator"
 SCOPES = (
     "events:write",
     "usage:read",
@@ -17,6 +19,7 @@ SCOPES = (
     "invoices:read",
     "checks:read",
     "admin",
+    OPERATOR,
     ALL_SCOPES,
 )
 

@@ -20,6 +20,15 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+async def find(conn: AsyncConnection, scope: Scope, key: str) -> KeptAnswer | None:
+    """What was answered under this key; None where nothing was yet."""
+    own = {"tenant": scope.tenant, "environment": scope.environment, "key": key}
+    kept = (await conn.execute(select(idempotency_keys).filter_by(**own))).first()
+    if kept is None:
+        return None
+    return KeptAnswer(operation=kept.operation, request_hash=kept.request_hash, status=kept.status, body=kept.body)
+
+
 async def claim(
     conn: AsyncConnection, scope: Scope, key: str, operation: str, request_hash: bytes
 ) -> KeptAnswer | None:

@@ -90,3 +90,21 @@ usage_cuts = Table(
     Column("raised_at", INSTANT, nullable=False),
     Index("ix_usage_cuts_raised_at", "raised_at"),
 )
+
+# Rejected events that were sent again: by the position at which they were rejected, as what, and for whom.
+rejected_replays = Table(
+    "rejected_replays",
+    metadata,
+    Column("topic_id", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("index", BigInteger, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("key_id", Text, nullable=False),  # of the API key that asked for it first
+    created(),
+    Column("replayed_at", INSTANT),  # the log had it; null: begun
+    PrimaryKeyConstraint("topic_id", "partition", "offset", "index"),
+)

@@ -53,11 +53,13 @@ class Answer:
 
 
 @asynccontextmanager
-async def request(app: Any, method: str, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
+async def request(
+    app: Any, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
+) -> AsyncIterator[Answer]:
     """One request; leaving the block is the client going away."""
     parts = urlsplit(url)
     gone = asyncio.Event()
-    bodies = [{"type": "http.request", "body": b"", "more_body": False}]
+    bodies = [{"type": "http.request", "body": body, "more_body": False}]
     answer = Answer()
 
     async def receive() -> Mapping[str, Any]:
