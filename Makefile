@@ -23,9 +23,9 @@ check: setup
 	@$(PYTHON) setup/check.py
 
 # Cheap and strict first: a broken rule is reported in seconds.
-test: setup chromium check test-unit test-property test-integration test-e2e test-browser
+test: setup chromium check test-unit test-property test-integration test-e2e test-browser test-chaos
 
-test-unit test-property test-integration test-e2e test-browser: test-%:
+test-unit test-property test-integration test-e2e test-browser test-chaos: test-%:
 	$(if $(wildcard tests/$*/*.py),$(PYTEST) tests/$*)
 
 chromium:
@@ -37,6 +37,10 @@ model: setup
 
 bench: setup
 	@$(PYTHON) -m bench
+
+# Everything fails under load, at moments that SEED decides, and every number is compared with the truth afterwards.
+chaos: setup
+	@$(PYTHON) -m tests.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),3)
 
 # After a change of dependencies in pyproject.toml.
 lock:

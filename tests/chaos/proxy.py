@@ -162,8 +162,8 @@ class InsertLink(Link):
         wanted = f"INSERT INTO default.{table} ".encode() if table else b"INSERT INTO "
         self._fates.extend([(fate, late_s, wanted)] * times)
 
-    def mend(self) -> None:
-        super().mend()
+    def forget_inserts(self) -> None:
+        """What has no INSERT yet comes to none."""
         self._fates.clear()
 
     async def _forth(self, reader: asyncio.StreamReader, connection: Connection) -> None:

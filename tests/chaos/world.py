@@ -6,6 +6,7 @@ Used as `async with running_world(...) as world`: everything is ended at the end
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -131,8 +132,15 @@ class World:
                 filler.write(bytes(64 << 10))
         return True
 
+    def limit_files(self, app: str) -> None:
+        """The next best to a full disk: no file of the process may grow (until it is another process)."""
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(self.pid(app), resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
     def free_disk(self, app: str) -> None:
         (self.data / app / FILLER).unlink(missing_ok=True)
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(self.pid(app), resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     def mend(self) -> None:
         """Take all faults of links, stopped processes and full disks away."""
@@ -140,6 +148,8 @@ class World:
             self.resume(pid)
         for link in (self.kafka, *self.links.values()):
             link.mend()
+            if isinstance(link, InsertLink):
+                link.forget_inserts()
         for disk in self.disks:
             (disk / FILLER).unlink(missing_ok=True)
 
