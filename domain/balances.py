@@ -4,7 +4,7 @@ Whatever the order in which source partitions arrive, however often a block is r
 is seeded, the same blocks give the same counters (protocol 3, 4, 22, 23).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -13,40 +13,15 @@ from domain import counters
 from domain.counters import MeterGeneration
 from domain.entitlements import combined, crossings
 from domain.money import ZERO
-from schemas.balances import Counter, CounterKey, CustomerBalances, DeltasProgress, Version
+from schemas.balances import Counter, CounterKey, CustomerBalances
 from schemas.contracts import CounterState, CustomerContract, Entitlement, ThresholdCrossed
-from schemas.deltas import BlockDeltas, UsageChange
+from schemas.deltas import UsageChange
 from schemas.meters import Aggregation
 from schemas.usage import UsageState
 
 # A counter outlives its period for late events, whose thresholds are still told.
 KEPT_AFTER_END = timedelta(hours=1)
 _MS = 1000
-
-
-class DeltaGapError(Exception):
-    """A block's deltas are missing: a crash before the acknowledgement, so that they are read again."""
-
-
-def follows(progress: DeltasProgress, deltas: BlockDeltas) -> bool:
-    """Whether the block is the next of its source partition; False for a repeat (protocol 22).
-
-    Raises DeltaGapError for one that comes too early, or that is of another topic generation (protocol 5).
-    """
-    if deltas.topic_id != progress.topic_id:
-        raise DeltaGapError(f"deltas of topic {deltas.topic_id}, but the balances are of {progress.topic_id}")
-    last = progress.applied.get(deltas.partition, -1)
-    if deltas.last_offset <= last:
-        return False
-    if deltas.first_offset != last + 1:
-        raise DeltaGapError(
-            f"partition {deltas.partition}: block {deltas.first_offset}-{deltas.last_offset} does not follow {last}"
-        )
-    return True
-
-
-def advanced(progress: DeltasProgress, deltas: BlockDeltas) -> DeltasProgress:
-    return replace(progress, applied={**progress.applied, deltas.partition: deltas.last_offset})
 
 
 def by_customer(changes: Iterable[UsageChange]) -> dict[str, dict[MeterGeneration, list[UsageChange]]]:
@@ -135,6 +110,23 @@ def with_reading(
     return replace(balances, counters=tuple(sorted([*others, read], key=lambda one: one.key)))
 
 
+def behind(balances: CustomerBalances, floor: Mapping[int, int]) -> CustomerBalances:
+    """With every counter to be read again whose guard does not cover `floor`."""
+    if all(one.due or _covers(one.guard, floor) for one in balances.counters):
+        return balances
+    return replace(
+        balances,
+        counters=tuple(one if _covers(one.guard, floor) else replace(one, due=True) for one in balances.counters),
+    )
+
+
+def with_due(balances: CustomerBalances, keys: Collection[CounterKey]) -> CustomerBalances:
+    """With these counters, where it has them, to be read again."""
+    return replace(
+        balances, counters=tuple(replace(one, due=True) if one.key in keys else one for one in balances.counters)
+    )
+
+
 def with_crossings(balances: CustomerBalances, now: datetime) -> tuple[CustomerBalances, list[ThresholdCrossed]]:
     """What is to be told: each (feature, subscription, period, percent) once, however usage got there."""
     told = set(balances.crossed)
@@ -195,9 +187,8 @@ def counter_states(balances: CustomerBalances) -> list[CounterState]:
     ]
 
 
-def later(left: Version, right: Version) -> Version:
-    """The least version that is not below either: what was emitted once must not be emitted under a smaller one."""
-    return (max(left[0], right[0]), max(left[1], right[1]))
+def _covers(guard: Mapping[int, int], floor: Mapping[int, int]) -> bool:
+    return all(guard.get(partition, -1) >= offset for partition, offset in floor.items())
 
 
 def _selecting(contract: CustomerContract, key: CounterKey, now: datetime) -> list[Entitlement]:

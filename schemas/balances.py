@@ -1,7 +1,7 @@
 """What the balances worker keeps: values of its table, one JSON record a key.
 
-Every value leads with `version`, (offset in `usage.deltas`, offset in `contracts.changed`) of the last applied records:
-it never falls under one owner after another, so that a recovery can keep the greatest, not the last (protocol 9).
+Every value leads with `version`, (tenure of its owner, number of the batch within it): a later owner's is always greater,
+so that a recovery can keep the greatest, not the last (protocol 9).
 """
 
 from decimal import Decimal
@@ -52,12 +52,21 @@ class CustomerBalances(Struct, frozen=True, kw_only=True):
     crossed: tuple[str, ...] = ()
 
 
-class DeltasProgress(Struct, frozen=True, kw_only=True):
-    """Value under `@progress/<partition>`: of each source partition the last applied block offset."""
+class DeltasProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Value under `@progress/<partition>`, written with every batch.
+
+    `applied` is the last applied block offset of every source partition. A counter whose guard does not cover `floor` is
+    to be read again: state was lost below it. `generation` is the consumer group's in which the tenure began. The next
+    offsets of both topics never lie below what the group has committed: else this record is not the newest there was.
+    """
 
     version: Version
     topic_id: str
     applied: dict[int, int]
+    floor: dict[int, int] = {}
+    generation: int = 0
+    next_deltas: int | None = None
+    next_contracts: int | None = None
 
 
 class Versioned(Struct, frozen=True, kw_only=True):

@@ -67,8 +67,9 @@ class CounterState(msgspec.Struct, frozen=True, kw_only=True):
 class EntitlementsState(msgspec.Struct, frozen=True, kw_only=True):
     """Value of an `entitlements.state` record: contract and counters of one customer.
 
-    `version` is (offset in `usage.deltas`, offset in `contracts.changed`) of the last applied records of the owner's
-    partition: the greater one wins. A counter that is absent for a period that began after `as_of_ms` has no usage.
+    `version` is (tenure of the partition's owner, number of the batch within it): the greater one wins, so that what a
+    former owner still had to say changes nothing. A counter that is absent for a period that began after `as_of_ms` has
+    no usage.
     """
 
     version: tuple[int, int]

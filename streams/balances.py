@@ -4,10 +4,11 @@ One agent reads both topics, which are partitioned alike: so a customer has one 
 """
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 from faust.types import TP
 
+from domain.delta_progress import ReadPosition
 from schemas.topics import CONTRACTS_CHANGED, USAGE_DELTAS, USAGE_RAW
 from stores.postgres.cuts import Cuts
 from stores.topics import checked_topic_ids
@@ -15,9 +16,12 @@ from streams.app import App
 from streams.balances_seed import Seeds
 from streams.balances_steps import Balances
 from streams.balances_table import BalancesTable
+from streams.balances_takeover import TakeOver
 from streams.consume import consume
 from streams.deps import WorkerDeps
+from streams.partition_reader import PartitionReader
 from streams.retry import until_available
+from streams.transport import Consumer
 
 
 def register(app: App, deps: WorkerDeps) -> None:
@@ -35,17 +39,13 @@ async def _agent(app: App, deps: WorkerDeps, table: BalancesTable, stream: Any) 
     ids = await until_available(lambda: checked_topic_ids(deps.engine, deps.settings.kafka), budget_s, step="topic ids")
     topic_id = ids[USAGE_RAW]
     seeds = Seeds(deps.ledger, Cuts(deps.engine), deps.clickhouse, topic_id)
+    consumer = cast("Consumer", app.consumer)
 
-    async def end_offset(partition: int) -> int:
-        tp = TP(USAGE_DELTAS, partition)
-        return int((await app.consumer.highwaters(tp))[tp])
+    async def read_from(topic: str, partition: int) -> ReadPosition:
+        tp = TP(topic, partition)
+        begins_at = (await consumer.earliest_offsets(tp))[tp]
+        return ReadPosition(committed=consumer.committed(tp), begins_at=begins_at)
 
-    steps = Balances(deps, table, seeds, topic_id, end_offset)
-
-    async def forget(*_: Any, **__: Any) -> None:
-        # Whoever owned a partition meanwhile has written its table: what we remember of it is old.
-        steps.forget()
-
-    app.on_partitions_assigned.connect(forget)
-    app.on_rebalance_complete.connect(forget)
-    await consume(stream, steps, budget_s=budget_s)
+    reader = PartitionReader(deps.settings.kafka)
+    take_over = TakeOver(table, seeds, reader, read_from, topic_id=topic_id, clock=deps.clock)
+    await consume(stream, Balances(deps, table, seeds, take_over), budget_s=budget_s)

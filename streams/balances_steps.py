@@ -1,9 +1,8 @@
 """The steps of a batch of deltas and contracts: fold, read what is missing, tell, write."""
 
 import asyncio
-import heapq
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -14,22 +13,22 @@ from msgspec.structs import replace
 
 from domain import balances as fold
 from domain.counters import wanted
+from domain.delta_progress import advanced, first_gap, follows
 from domain.errors import Invalid
 from runtime import metrics
-from schemas.balances import CustomerBalances, DeltasProgress, Version
-from schemas.contracts import CustomerContract, EntitlementsState, PartitionFreshness, ThresholdCrossed
+from schemas.balances import CustomerBalances
+from schemas.contracts import CustomerContract, EntitlementsState, PartitionFreshness
 from schemas.deltas import BlockDeltas
 from schemas.topics import CONTRACTS_CHANGED, ENTITLEMENTS_STATE, ENTITLEMENTS_THRESHOLDS, USAGE_DELTAS
+from streams.balances_owned import Batch, Owned, Share
 from streams.balances_seed import MAX_COUNTERS, Pace, Seeds, Wish
 from streams.balances_table import BalancesTable
+from streams.balances_takeover import TakeOver
 from streams.consume import Rejection
 from streams.deps import WorkerDeps
 
 # Customers looked at by one batch for counters to read.
 _LOOKED_AT = 1_000
-
-# Partition of usage.deltas -> offset of its next record.
-EndOffset = Callable[[int], Awaitable[int]]
 
 _encoder = msgspec.json.Encoder()
 _deltas = msgspec.json.Decoder(BlockDeltas)
@@ -45,90 +44,17 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     contract: CustomerContract | None = None
 
 
-class Owned:
-    """What is kept in memory of an owned partition."""
-
-    def __init__(self, progress: DeltasProgress) -> None:
-        self.progress = progress
-        self.version: Version = progress.version
-        self.is_above_former = False
-        self.as_of: dict[int, int] = {}
-        self.told_as_of = 0
-        self.pending: dict[str, None] = {}  # customers with counters to be read, in order
-        self.stale: set[str] = set()  # those of them with a counter that is behind
-        self._selections: list[tuple[datetime, str]] = []
-        self._until: dict[str, datetime] = {}
-
-    def select_until(self, until: datetime, name: str) -> None:
-        """The customer's contract selects other counters from then on."""
-        if self._until.get(name) != until:
-            self._until[name] = until
-            heapq.heappush(self._selections, (until, name))
-
-    def take_due(self, now: datetime) -> None:
-        """Customers whose contract selects other counters by now."""
-        while self._selections and self._selections[0][0] <= now:
-            until, name = heapq.heappop(self._selections)
-            if self._until.get(name) == until:
-                del self._until[name]
-            self.pending[name] = None
-
-    def note(self, name: str, balances: CustomerBalances) -> None:
-        if any(one.due for one in balances.counters):
-            self.stale.add(name)
-            self.pending[name] = None
-        else:
-            self.stale.discard(name)
-
-    def has_work(self, *, rereads: bool) -> bool:
-        return bool(self.pending) and (rereads or len(self.pending) > len(self.stale))
-
-    def fresh_as_of(self, raw_partitions: int) -> int:
-        """Of all source partitions the oldest. While a counter is behind, so is what can be said."""
-        if not self.stale:
-            self.told_as_of = max(
-                self.told_as_of, min(self.as_of.get(partition, 0) for partition in range(raw_partitions))
-            )
-        return self.told_as_of
-
-
-class Share:
-    """One partition's part of a batch."""
-
-    def __init__(self, partition: int, owned: Owned, event: Any) -> None:
-        self.partition = partition
-        self.owned = owned
-        self.event = event
-        self.progress = owned.progress
-        self.before: dict[str, CustomerBalances | None] = {}
-        self.after: dict[str, CustomerBalances] = {}
-        self.touched: set[str] = set()
-        self.crossed: list[ThresholdCrossed] = []
-
-
-class Batch:
-    def __init__(self, shares: Sequence[Share]) -> None:
-        self.shares = shares
-        self.settled = False
-
-
 class Balances:
-    """`streams.consume.Steps` of the balances worker. Everything of a partition is forgotten when it is assigned anew."""
+    """`streams.consume.Steps` of the balances worker. In each generation of the group a partition is taken over anew."""
 
-    def __init__(
-        self, deps: WorkerDeps, table: BalancesTable, seeds: Seeds, topic_id: str, end_offset: EndOffset
-    ) -> None:
+    def __init__(self, deps: WorkerDeps, table: BalancesTable, seeds: Seeds, take_over: TakeOver) -> None:
         self._deps = deps
-        self._end_offset = end_offset
         self._table = table
         self._seeds = seeds
-        self._topic_id = topic_id
+        self._take_over = take_over
         self._owned: dict[int, Owned] = {}
         self._pace = Pace(deps.clock)
         self._emitted_at = 0.0
-
-    def forget(self) -> None:
-        self._owned = {}
 
     def decode(self, event: Any) -> Incoming:
         value = event.message.value
@@ -141,18 +67,26 @@ class Balances:
         except msgspec.DecodeError as error:
             raise Invalid("malformed_json", str(error)) from error
 
+    async def prepare(self, decoded: Sequence[Incoming]) -> None:
+        """Take over what is new, and make good what was lost, before anything is folded."""
+        for partition, incoming in _by_partition(decoded).items():
+            event = incoming[-1].event
+            owned = self._owned.get(partition)
+            if owned is None or owned.generation != event.message.generation_id:
+                self._owned[partition] = owned = await self._take_over.owned(partition, event)
+            await self._take_over.check_order(partition, owned, [one.event.message for one in incoming])
+            reason = first_gap(owned.progress, [one.deltas for one in incoming if one.deltas is not None])
+            if reason:
+                # The log gave every record: what is missing is not in it, and no restart would bring it.
+                self._owned[partition] = await self._take_over.again(partition, event, owned, reason)
+
     def step(self, decoded: Sequence[Incoming]) -> Batch:
-        by_partition: defaultdict[int, list[Incoming]] = defaultdict(list)
-        for one in decoded:
-            by_partition[one.event.message.partition].append(one)
-        return Batch([self._fold(partition, own) for partition, own in by_partition.items()])
+        return Batch([self._fold(partition, own) for partition, own in _by_partition(decoded).items()])
 
     async def emit(self, effects: Batch, rejected: Sequence[Rejection]) -> None:
         """State and thresholds leave before the table is written, under versions that never fall."""
         await self._paced()
         if not effects.settled:
-            for share in effects.shares:
-                await self._rise_above_former(share)
             await self._read(effects)
             self._settle(effects)
             effects.settled = True
@@ -165,26 +99,33 @@ class Balances:
 
     async def write(self, effects: Batch, events: Sequence[Any]) -> None:  # noqa: ARG002 - each share has its own event
         for share in effects.shares:
+            owned = share.owned
             changed = {name: one for name, one in share.after.items() if one != share.before[name]}
-            moved = share.progress.applied != share.owned.progress.applied or bool(changed)
-            progress = replace(share.progress, version=share.owned.version)
-            self._table.write(share.event, changed, progress if moved else None)
-            share.owned.progress = progress
+            # With every batch: where the record says less than was acknowledged, state was lost.
+            progress = replace(
+                share.progress,
+                version=owned.version,
+                next_deltas=owned.next_deltas,
+                next_contracts=owned.next_contracts,
+            )
+            self._table.write(share.event, changed, progress)
+            owned.progress = progress
         await self._table.drained()
 
     # --- folding ---
 
     def _fold(self, partition: int, incoming: Sequence[Incoming]) -> Share:
-        event = incoming[-1].event
-        owned = self._owned.get(partition) or self._load(partition, event)
-        share = Share(partition, owned, event)
+        owned = self._owned[partition]
+        share = Share(partition, owned, incoming[-1].event)
+        tenure, batch = owned.version
+        owned.version = (tenure, batch + 1)
         now = self._deps.clock.now()
         for one in incoming:
-            offset = one.event.message.offset
+            after = one.event.message.offset + 1
             if one.event.message.topic == CONTRACTS_CHANGED:
-                owned.version = fold.later(owned.version, (-1, offset))
+                owned.next_contracts = max(owned.next_contracts, after)
             else:
-                owned.version = fold.later(owned.version, (offset, -1))
+                owned.next_deltas = max(owned.next_deltas, after)
             if one.contract is not None:
                 self._fold_contract(share, one.contract, now)
             elif one.deltas is not None:
@@ -204,7 +145,7 @@ class Balances:
             if deltas.last_offset <= share.progress.applied.get(source, -1):
                 owned.as_of[source] = max(owned.as_of.get(source, 0), deltas.as_of_ms)
             return
-        if not fold.follows(share.progress, deltas):
+        if not follows(share.progress, deltas):
             return
         for name, changes in fold.by_customer(deltas.changes).items():
             held = self._held(share, name)
@@ -212,7 +153,7 @@ class Balances:
                 continue  # no contract: the seed finds it later
             share.after[name] = fold.with_block(held, source, deltas.last_offset, changes)
             share.touched.add(name)
-        share.progress = fold.advanced(share.progress, deltas)
+        share.progress = advanced(share.progress, deltas)
         owned.as_of[source] = max(owned.as_of.get(source, 0), deltas.as_of_ms)
 
     def _held(self, share: Share, name: str) -> CustomerBalances | None:
@@ -220,27 +161,8 @@ class Balances:
             return share.after[name]
         if name not in share.before:
             share.before[name] = self._table.customer(share.event, name)
-        return share.before[name]
-
-    def _load(self, partition: int, event: Any) -> Owned:
-        found = self._table.progress(event)
-        owned = Owned(found or DeltasProgress(version=(-1, -1), topic_id=self._topic_id, applied={}))
-        now = self._deps.clock.now()
-        for name, balances in self._table.customers_of(partition):
-            owned.note(name, balances)
-            if fold.to_read(balances, now):
-                owned.pending[name] = None
-            else:
-                owned.select_until(wanted(balances.contract, now)[1], name)
-        self._owned[partition] = owned
-        return owned
-
-    async def _rise_above_former(self, share: Share) -> None:
-        """No former owner has told anything under a version that lies beyond the end of the log now (protocol 9)."""
-        owned = share.owned
-        if not owned.is_above_former:
-            owned.version = fold.later(owned.version, (await self._end_offset(share.partition) - 1, -1))
-            owned.is_above_former = True
+        held = share.before[name]
+        return None if held is None else fold.behind(held, share.owned.progress.floor)
 
     # --- reading ---
 
@@ -273,7 +195,7 @@ class Balances:
         for name in list(islice(pending, _LOOKED_AT)):
             held = self._held(share, name)
             if held is None:
-                del pending[name]
+                share.owned.forget(name)
                 continue
             pruned = fold.pruned(held, now)
             share.after[name] = pruned
@@ -295,7 +217,7 @@ class Balances:
 
     def _done_reading(self, share: Share, wishes: Sequence[Wish], now: datetime) -> None:
         for wish in wishes:
-            del share.owned.pending[wish.name]
+            share.owned.forget(wish.name)
             balances = share.after[wish.name]
             share.owned.note(wish.name, balances)
             share.owned.select_until(wanted(balances.contract, now)[1], wish.name)
@@ -307,13 +229,11 @@ class Balances:
         now = self._deps.clock.now()
         for share in batch.shares:
             for name in share.touched:
-                balances, crossed = fold.with_crossings(share.after[name], now)
+                share.after[name], crossed = fold.with_crossings(share.after[name], now)
                 share.crossed += crossed
-                before = share.before.get(name)
-                if balances != before:
-                    version = fold.later(share.owned.version, balances.version)
-                    balances = replace(balances, version=version)
-                share.after[name] = balances
+            for name, balances in share.after.items():
+                if balances != share.before.get(name):
+                    share.after[name] = replace(balances, version=share.owned.version)
 
     def _sends(self, share: Share) -> list[Any]:
         owned, partition, producer = share.owned, share.partition, self._deps.producer
@@ -322,7 +242,7 @@ class Balances:
         for name in share.touched:
             balances = share.after[name]
             state = EntitlementsState(
-                version=fold.later(owned.version, balances.version),
+                version=owned.version,
                 as_of_ms=as_of,
                 contract=balances.contract,
                 counters=fold.counter_states(balances),
@@ -352,3 +272,10 @@ class Balances:
         if left_s > 0:
             await asyncio.sleep(left_s)
         self._emitted_at = loop.time()
+
+
+def _by_partition(decoded: Sequence[Incoming]) -> dict[int, list[Incoming]]:
+    found: defaultdict[int, list[Incoming]] = defaultdict(list)
+    for one in decoded:
+        found[one.event.message.partition].append(one)
+    return found

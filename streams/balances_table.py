@@ -1,25 +1,25 @@
 """The table `balances`: customers and the progress of each partition; recovered by the greatest version."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import faust
 import msgspec
 
-from domain.identity import customer_partition
 from schemas.balances import CustomerBalances, DeltasProgress, Version, Versioned
 from schemas.topics import BALANCES_TABLE
 from streams.app import App, table_options
-from streams.tables import bind_event, drain
+from streams.tables import bind_event, drain, require_current
 
-_PROGRESS = "@progress/"
+_PROGRESS = b"@progress/"
 
 _encoder = msgspec.json.Encoder()
 _customers = msgspec.json.Decoder(CustomerBalances)
 _progress = msgspec.json.Decoder(DeltasProgress)
 _versioned = msgspec.json.Decoder(Versioned)
 
-T = TypeVar("T")
+_NOTHING: Version = (-1, -1)
+_UNREADABLE: Version = (-2, -2)  # below what nothing is: whatever else wrote to the changelog is not recovered
 
 
 def newest(events: Iterable[Any], stored: Any) -> list[Any]:
@@ -41,14 +41,46 @@ def newest(events: Iterable[Any], stored: Any) -> list[Any]:
 
 
 def _version(value: bytes | None) -> Version:
-    return (-1, -1) if value is None else _versioned.decode(value).version
+    if value is None:
+        return _NOTHING
+    try:
+        return _versioned.decode(value).version
+    except msgspec.DecodeError:
+        return _UNREADABLE
 
 
 class GreatestTable(faust.Table):  # type: ignore[type-arg]  # keys and values are bytes
-    """A table whose recovery keeps the greatest version of each key, not the last record."""
+    """A table whose recovery keeps the greatest version of each key, not the last record.
+
+    The local store says up to where it has the changelog. Faust lets every record of its own move that mark; here it moves
+    only over what the store has seen: over a record of another owner in between, recovery alone carries it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sent: list[Any] = []
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        super().apply_changelog_batch(newest(batch, self._stored))
+        events = list(batch)
+        super().apply_changelog_batch(newest(events, self._stored))
+        for tp, offset in {event.message.tp: event.message.offset for event in events}.items():
+            self.data.set_persisted_offset(tp, offset)
+
+    def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
+        sent = super().send_changelog(*args, **kwargs)
+        self.sent.append(sent)
+        return sent
+
+    def items_of(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values of one partition, as the local store has them at this moment."""
+        store: Any = self.data
+        yield from store._visible_items(store._db_for_partition(partition))  # noqa: SLF001
+
+    def _on_changelog_sent(self, fut: Any) -> None:
+        place = fut.result()
+        known = self.data.persisted_offset(place.topic_partition)
+        if place.offset <= (-1 if known is None else known) + 1:
+            super()._on_changelog_sent(fut)
 
     def _stored(self, event: Any) -> bytes | None:
         with bind_event(event):
@@ -61,7 +93,6 @@ class BalancesTable:
 
     def __init__(self, app: App, partitions: int) -> None:
         self._app = app
-        self._partitions = partitions
         self._table: Any = app.tables.add(
             GreatestTable(
                 app,
@@ -86,15 +117,13 @@ class BalancesTable:
 
     def customers_of(self, partition: int) -> Iterator[tuple[str, CustomerBalances]]:
         """Every customer of an owned partition, from the local store."""
-        for key, value in self._table.items():
-            text = key.decode()
-            if text.startswith(_PROGRESS):
-                continue
-            if _partition_of(text, self._partitions) == partition:
-                yield text, _customers.decode(value)
+        for key, value in self._table.items_of(partition):
+            if not key.startswith(_PROGRESS):
+                yield key.decode(), _customers.decode(value)
 
     def write(self, event: Any, customers: dict[str, CustomerBalances], progress: DeltasProgress | None) -> None:
-        """One write a key; the changelog's records leave with `drained`."""
+        """One write a key; the changelog's records leave with `drained`. Raises NotOwnedError, and writes nothing."""
+        require_current(event)
         with bind_event(event):
             for key, balances in customers.items():
                 self._table[key.encode()] = _encoder.encode(balances)
@@ -102,14 +131,10 @@ class BalancesTable:
                 self._table[_progress_key(event.message.partition)] = _encoder.encode(progress)
 
     async def drained(self) -> None:
-        """Returns once the changelog has everything that was written."""
-        await drain(self._app)
-
-
-def _partition_of(name: str, partitions: int) -> int:
-    tenant, environment, customer_id = name.split("/", 2)
-    return customer_partition(tenant, environment, customer_id, partitions)
+        """Returns once the changelog has everything that was written; raises when it has refused a record."""
+        sent, self._table.sent = self._table.sent, []
+        await drain(self._app, sent)
 
 
 def _progress_key(partition: int) -> bytes:
-    return f"{_PROGRESS}{partition}".encode()
+    return _PROGRESS + b"%d" % partition

@@ -1,4 +1,4 @@
-"""The loop of an agent with a Faust table: decode, step, emit, write tables, acknowledge, in this order.
+"""The loop of an agent with a Faust table: decode, prepare, step, emit, write tables, acknowledge, in this order.
 
 Effects leave before state is written: a crash between them repeats an idempotent output; the other order would let the
 guard in the state swallow it. Acknowledgements come last, in order, for the whole batch. Any exception leaves the whole
@@ -7,7 +7,7 @@ batch unacknowledged and ends the process (`CrashingSupervisor`); the next one r
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ import structlog
 
 from domain.errors import Invalid, NotFound
 from streams.retry import Monotonic, Sleep, until_available
+from streams.tables import NotOwnedError, is_current
 
 D = TypeVar("D")
 E = TypeVar("E")
@@ -33,10 +34,14 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Steps(Protocol[D, E]):
-    """What an agent does with a batch. `emit` and `write` must be safe to repeat."""
+    """What an agent does with a batch. `prepare`, `emit` and `write` must be safe to repeat."""
 
     def decode(self, event: Any) -> D:
         """The record as data. Raises Invalid or NotFound for what will never be readable."""
+        ...
+
+    async def prepare(self, decoded: Sequence[D]) -> None:
+        """Load what the batch's partitions need. Raises Unavailable: it is then called again."""
         ...
 
     def step(self, decoded: Sequence[D]) -> E:
@@ -48,7 +53,7 @@ class Steps(Protocol[D, E]):
         ...
 
     async def write(self, effects: E, events: Sequence[Any]) -> None:
-        """Write the tables under `bind_event` and drain the changelog."""
+        """Write the tables under `bind_event` and drain the changelog. Raises NotOwnedError, and then writes nothing."""
         ...
 
 
@@ -59,7 +64,21 @@ class _Loop(Generic[D, E]):
         self._sleep = sleep
         self._monotonic = monotonic
 
-    async def batch(self, events: Sequence[Any]) -> None:
+    async def batch(self, held: Sequence[Any]) -> None:
+        """One batch. What is no longer current stays unacknowledged: whoever owns its partition gets it again, and an
+        acknowledgement would commit past it.
+        """
+        events = [event for event in held if is_current(event)]
+        try:
+            await self._whole(events)
+        except NotOwnedError as moved:
+            _log.info("a batch is another owner's by now", records=len(events), reason=str(moved))
+            return
+        for event in events:
+            if is_current(event):
+                event.ack()
+
+    async def _whole(self, events: Sequence[Any]) -> None:
         decoded: list[D] = []
         rejected: list[Rejection] = []
         for event in events:
@@ -67,17 +86,13 @@ class _Loop(Generic[D, E]):
                 decoded.append(self._steps.decode(event))
             except (Invalid, NotFound) as refused:
                 rejected.append(Rejection(event=event, code=refused.code, message=refused.message))
+        await self._available(lambda: self._steps.prepare(decoded), "prepare")
         effects = self._steps.step(decoded)
-        await until_available(
-            lambda: self._steps.emit(effects, rejected),
-            self._budget_s,
-            sleep=self._sleep,
-            monotonic=self._monotonic,
-            step="emit",
-        )
+        await self._available(lambda: self._steps.emit(effects, rejected), "emit")
         await self._steps.write(effects, events)
-        for event in events:
-            event.ack()
+
+    async def _available(self, attempt: Callable[[], Awaitable[None]], step: str) -> None:
+        await until_available(attempt, self._budget_s, sleep=self._sleep, monotonic=self._monotonic, step=step)
 
 
 async def consume(

@@ -31,6 +31,9 @@ class Crossings:
         except msgspec.DecodeError as error:
             raise Invalid("malformed_json", str(error)) from error
 
+    async def prepare(self, decoded: Sequence[ThresholdCrossed]) -> None:
+        """Nothing is needed."""
+
     def step(self, decoded: Sequence[ThresholdCrossed]) -> Sequence[ThresholdCrossed]:
         return decoded
 

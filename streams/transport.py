@@ -37,10 +37,22 @@ class Consumer(driver.Consumer):
         positions: Positions | None = getattr(self.app, "positions", None)
         assignment = self.assignment()
         if positions is None or not assignment:
-            return await super().seek_to_committed()
+            committed = await super().seek_to_committed()
+            await self._seek_to_beginning_without_commit(committed)
+            return committed
         offsets = await positions(assignment)
         await self.seek_wait(offsets)
         return offsets
+
+    async def _seek_to_beginning_without_commit(self, committed: Mapping[TP, int | None]) -> None:
+        """Before a partition's first commit Faust would leave it where it was fetched to, past what it has dropped."""
+        fresh = [tp for tp, offset in committed.items() if not offset and not self._is_changelog_tp(tp)]
+        if fresh:
+            await self.seek_wait(await self.earliest_offsets(*fresh))
+
+    def committed(self, tp: TP) -> int | None:
+        """The group's committed next offset, as it was when reading began or as this worker has moved it since."""
+        return self._committed_offset.get(tp)
 
     async def kafka_committed(self) -> dict[TP, int]:
         """What Kafka has as committed for the assigned partitions: the next offset; 0 where nothing was committed."""

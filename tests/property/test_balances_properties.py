@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from domain import balances as fold
 from domain.block_deltas import ChangeSet
 from domain.counters import end_of, start_of, value_of
+from domain.delta_progress import advanced, follows
 from schemas.balances import CounterKey, CustomerBalances, DeltasProgress
 from schemas.contracts import CustomerContract, Entitlement
 from schemas.deltas import BlockDeltas
@@ -126,8 +127,8 @@ def test_any_interleaving_repeats_and_moments_of_reading_give_the_same_counters(
         number = data.draw(st.integers(0, sent[partition]))
         sent[partition] = max(number + 1, sent[partition]) if number == sent[partition] else sent[partition]
         record = deltas(partition, number, log[partition][number])
-        if fold.follows(progress, record):
-            progress = fold.advanced(progress, record)
+        if follows(progress, record):
+            progress = advanced(progress, record)
             for changes in fold.by_customer(record.changes).values():
                 balances = fold.with_block(balances, partition, number, changes)
         if data.draw(st.booleans()):

@@ -10,7 +10,8 @@ import pytest
 
 from domain import balances as fold
 from domain.counters import value_of, wanted
-from schemas.balances import CounterKey, CustomerBalances, DeltasProgress
+from domain.delta_progress import DeltaGapError, ReadPosition, advanced, first_gap, follows, lost, tenure_after
+from schemas.balances import CustomerBalances, DeltasProgress
 from schemas.contracts import CustomerContract, Entitlement
 from schemas.deltas import BlockDeltas, UsageChange
 from schemas.periods import FOREVER
@@ -92,14 +93,14 @@ def totals(balances: CustomerBalances) -> list[Decimal | None]:
 
 def test_a_block_is_applied_once_and_only_in_its_turn() -> None:
     progress = DeltasProgress(version=(0, 0), topic_id="t", applied={0: 9})
-    assert fold.follows(progress, block(10, 12))
-    assert not fold.follows(progress, block(5, 9))
+    assert follows(progress, block(10, 12))
+    assert not follows(progress, block(5, 9))
     for early in (block(11, 12), block(9, 12), block(1, 1, partition=1)):
-        with pytest.raises(fold.DeltaGapError):
-            fold.follows(progress, early)
-    with pytest.raises(fold.DeltaGapError):
-        fold.follows(DeltasProgress(version=(0, 0), topic_id="another", applied={}), block(0, 0))
-    assert fold.advanced(progress, block(10, 12)).applied == {0: 12}
+        with pytest.raises(DeltaGapError):
+            follows(progress, early)
+    with pytest.raises(DeltaGapError):
+        follows(DeltasProgress(version=(0, 0), topic_id="another", applied={}), block(0, 0))
+    assert advanced(progress, block(10, 12)).applied == {0: 12}
 
 
 def test_what_the_guard_covers_changes_nothing_of_that_counter() -> None:
@@ -191,8 +192,46 @@ def test_a_recovery_keeps_the_greatest_version_not_the_last_record() -> None:
     assert kept == [first, second, other, known]
 
 
-def test_versions_never_fall() -> None:
-    assert fold.later((3, 1), (2, 4)) == (3, 4)
-    assert CounterKey(meter_id="a", generation=1, start_s=0, end_s=1) < CounterKey(
-        meter_id="a", generation=1, start_s=1, end_s=2
-    )
+def test_each_owner_s_versions_are_above_those_of_every_earlier_one() -> None:
+    fresh = tenure_after(None, 1, 0)
+    known = DeltasProgress(version=(fresh, 70), topic_id="t", applied={}, generation=1)
+    # The second owner has written nothing that the third could have recovered.
+    assert fresh < tenure_after(known, 2, 0) < tenure_after(known, 3, 0)
+    # A group that was forgotten begins its generations anew, and a lost table its tenures.
+    assert tenure_after(msgspec.structs.replace(known, generation=9), 2, 0) > fresh
+    assert tenure_after(None, 4, 8) > 8
+
+
+def test_state_that_says_less_than_was_acknowledged_is_lost() -> None:
+    start, read = ReadPosition(committed=None, begins_at=0), ReadPosition(committed=7, begins_at=2)
+    assert lost(None, deltas=start, contracts=start) == ""
+    assert "nothing was recovered" in lost(None, deltas=read, contracts=start)
+    assert "nothing was recovered" in lost(None, deltas=start, contracts=read)
+    progress = DeltasProgress(version=(1, 1), topic_id="t", applied={}, next_deltas=7, next_contracts=7)
+    assert lost(progress, deltas=read, contracts=read) == ""
+    older = msgspec.structs.replace(progress, next_deltas=6)
+    assert "up to 7" in lost(older, deltas=read, contracts=read)
+    assert "contracts" in lost(msgspec.structs.replace(progress, next_contracts=3), deltas=read, contracts=read)
+    removed = ReadPosition(committed=7, begins_at=9)
+    assert "removed" in lost(progress, deltas=removed, contracts=read)
+    assert removed.next_offset == 9
+
+
+def test_a_hole_in_the_deltas_is_told_from_what_follows() -> None:
+    progress = DeltasProgress(version=(0, 0), topic_id="t", applied={0: 9})
+    tick = msgspec.structs.replace(block(12, 11), changes=[])
+    assert first_gap(progress, [block(5, 9), tick, block(10, 12), block(13, 13)]) == ""
+    assert "10 to 12" in first_gap(progress, [block(13, 14)])
+    assert "0 to 4" in first_gap(progress, [block(10, 10), block(5, 5, partition=1)])
+
+
+def test_below_the_floor_every_counter_is_read_again_and_only_those() -> None:
+    balances = seeded(contract(held()), usage=7, guard={0: 5})
+    assert fold.behind(balances, {}) is balances
+    assert fold.behind(balances, {0: 5}) is balances
+    behind = fold.behind(balances, {0: 6})
+    assert set(fold.to_read(behind, NOW)) == {one.key for one in balances.counters}
+    read = seeded(behind.contract, usage=8, guard={0: 6, 1: 3})
+    assert fold.behind(read, {0: 6}) is read
+    differing = fold.with_due(balances, {balances.counters[0].key})
+    assert set(fold.to_read(differing, NOW)) == {balances.counters[0].key}

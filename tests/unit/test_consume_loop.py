@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from domain.errors import Invalid, Unavailable
 from streams.consume import Rejection, consume
+from streams.tables import NotOwnedError
 
 
 class FakeEvent:
     def __init__(self, journal: list[str], value: str) -> None:
         self.value = value
         self._journal = journal
+        self.message = SimpleNamespace(generation_id=1, tp="t-0")
+        self.app = SimpleNamespace(consumer_generation_id=2 if value.startswith("old") else 1)
 
     def ack(self) -> None:
         self._journal.append(f"ack {self.value}")
@@ -54,6 +58,9 @@ class Journal:
             raise Invalid("malformed_json", event.value)
         return event.value
 
+    async def prepare(self, decoded: Sequence[str]) -> None:
+        self._crash("prepare")
+
     def step(self, decoded: Sequence[str]) -> str:
         self._crash("step")
         return "+".join(decoded)
@@ -73,6 +80,8 @@ class Journal:
     def _crash(self, where: str) -> None:
         if where == self._crash_in:
             raise RuntimeError(where)
+        if f"moved in {where}" == self._crash_in:
+            raise NotOwnedError(where)
 
 
 async def run(steps: Journal, values: list[str], batches: Sequence[int], *, budget_s: float = 10) -> list[float]:
@@ -131,9 +140,22 @@ async def test_after_the_budget_the_batch_stays_unacknowledged() -> None:
     assert set(steps.done) == {"away"}
 
 
-@pytest.mark.parametrize("where", ["step", "emit", "write"])
+@pytest.mark.parametrize("where", ["prepare", "step", "emit", "write"])
 async def test_any_failure_leaves_the_whole_batch_unacknowledged_and_ends_the_loop(where: str) -> None:
     steps = Journal(crash_in=where)
     with pytest.raises(RuntimeError, match=where):
         await run(steps, ["a", "b"], [2])
     assert not [line for line in steps.done if line.startswith("ack")]
+
+
+async def test_what_was_fetched_before_the_group_moved_on_is_neither_handled_nor_acknowledged() -> None:
+    steps = Journal()
+    await run(steps, ["a", "old", "b"], [3])
+    assert steps.done == ["emit a+b rejected []", "write a+b", "ack a", "ack b"]
+
+
+@pytest.mark.parametrize("where", ["prepare", "write"])
+async def test_a_partition_that_moves_meanwhile_is_left_to_its_owner_and_the_loop_goes_on(where: str) -> None:
+    steps = Journal(crash_in=f"moved in {where}")
+    await run(steps, ["a", "b"], [1, 1])
+    assert not [line for line in steps.done if line.startswith(("write", "ack"))]
