@@ -18,9 +18,6 @@ Role = Literal["ingest", "balances", "notifications"]
 APP_IDS: dict[Role, str] = {"ingest": APP_INGEST, "balances": APP_BALANCES, "notifications": APP_NOTIFICATIONS}
 
 MIB = 1 << 20
-COMMIT_INTERVAL_S = 1.0
-REQUEST_TIMEOUT_S = 90.0
-MAX_POLL_INTERVAL_S = 300.0
 PRODUCER_BUFFER_MESSAGES = 5_000
 MAX_REQUEST_BYTES = 20 * MIB
 
@@ -59,14 +56,14 @@ def create_app(settings: Settings, role: Role, **overrides: Any) -> App:
         "agent_supervisor": CrashingSupervisor,  # any other acks over a message whose agent failed
         "stream_wait_empty": False,  # bounded shutdown and rebalance; safe since all state is guarded by position
         "stream_buffer_maxsize": 4096,
-        "broker_commit_interval": COMMIT_INTERVAL_S,
+        "broker_commit_interval": worker.commit_interval_s,
         "broker_commit_every": 10_000,
         "broker_max_poll_records": 500,
         "broker_session_timeout": worker.session_timeout_s,
         "broker_heartbeat_interval": worker.heartbeat_interval_s,
-        "broker_rebalance_timeout": max(60.0, worker.session_timeout_s),
-        "broker_request_timeout": REQUEST_TIMEOUT_S,
-        "broker_max_poll_interval": MAX_POLL_INTERVAL_S,
+        "broker_rebalance_timeout": max(worker.rebalance_timeout_s, worker.session_timeout_s),
+        "broker_request_timeout": worker.group_request_timeout_s,
+        "broker_max_poll_interval": worker.max_poll_interval_s,
         "consumer_max_fetch_size": MIB,
         "consumer_auto_offset_reset": "earliest",  # `latest` can stick a recovery for ever
         "producer_acks": -1,
@@ -74,10 +71,12 @@ def create_app(settings: Settings, role: Role, **overrides: Any) -> App:
         "producer_max_batch_size": 131_072,
         "producer_max_request_size": MAX_REQUEST_BYTES,
         "producer_compression_type": None,  # never lz4: it runs at its highest level on the event loop
-        "producer_request_timeout": 60.0,
+        "producer_request_timeout": worker.changelog_timeout_s,
         "producer_threaded": False,
         "store": "rocksdb://" if role == "balances" else "memory://",
         "table_standby_replicas": 0,
+        # A local store that is ahead of the changelog (the log lost its end) is right; Faust would refuse to start.
+        "recovery_consistency_check": False,
         "topic_partitions": partitions,
         "topic_replication_factor": kafka.replication_factor,
         "topic_allow_declare": False,  # `meterstream migrate` creates every topic and changelog
