@@ -24,8 +24,6 @@ SCOPE = "checks:read"
 CHECKS_MAX = 1_000
 BODY_MAX_BYTES = 1 << 20
 INFLIGHT_MAX_BYTES = 32 << 20
-# An answer that says less than this of the present is marked.
-STALE_AFTER = timedelta(seconds=10)
 _WHITESPACE = b" \t\r\n"
 _ZERO = Decimal(0)
 
@@ -90,10 +88,13 @@ _array = msgspec.json.Decoder(list[msgspec.Raw])
 class Checker:
     """Answers of one request: all at one instant, for one tenant and environment."""
 
-    def __init__(self, fold: EntitlementsFold, principal: Principal, now: datetime) -> None:
+    def __init__(
+        self, fold: EntitlementsFold, principal: Principal, now: datetime, stale_after_s: float = 10.0
+    ) -> None:
         self._fold = fold
         self._principal = principal
         self._now = now
+        self._stale_after = timedelta(seconds=stale_after_s)
 
     def answer(self, raw: bytes | msgspec.Raw) -> CheckResult:
         """Raises Invalid, NotFound, UsageUnknown."""
@@ -125,7 +126,7 @@ class Checker:
 
     def _checked(self, held: HeldCustomer, feature: str, quantity: Decimal) -> CheckAnswer:
         as_of = self._fold.as_of(held)
-        stale = as_of is None or self._now - as_of > STALE_AFTER
+        stale = as_of is None or self._now - as_of > self._stale_after
         return held.standings.check(feature, quantity, now=self._now, as_of=as_of, stale=stale)
 
 
@@ -154,7 +155,7 @@ class CheckHandler:
         with Reservation(self._inflight) as reservation:
             reservation.cover(announced_length(header(scope, b"content-length"), BODY_MAX_BYTES))
             body = (await read_body(receive, reservation, BODY_MAX_BYTES)).strip(_WHITESPACE)
-            checker = Checker(view_of(self._deps).current(), principal, self._deps.clock.now())
+            checker = checker_of(self._deps, principal)
             answer: Any = checker.answer_each(_checks(body)) if body.startswith(b"[") else checker.answer(body)
             return _encoder.encode(answer)
 
@@ -165,8 +166,13 @@ class CheckController(Controller):
     @get("/v1/customers/{customer:str}/entitlements", guards=[require(SCOPE)])
     async def entitlements(self, customer: str, principal: Principal, deps: ApiDeps) -> Page[FeatureStanding]:
         """All features of a customer at once, as checks of quantity 0 answer them."""
-        checker = Checker(view_of(deps).current(), principal, deps.clock.now())
+        checker = checker_of(deps, principal)
         return Page(items=checker.standings(customer))
+
+
+def checker_of(deps: ApiDeps, principal: Principal) -> Checker:
+    """Answers as of now. Raises Unavailable until the balances were read once."""
+    return Checker(view_of(deps).current(), principal, deps.clock.now(), deps.settings.api.stale_after_s)
 
 
 def view_of(deps: ApiDeps) -> EntitlementsView:

@@ -34,8 +34,6 @@ from stores.postgres.engine import answers, create_engine
 from stores.postgres.keys import ApiKeys
 from stores.relay import Relay
 
-# What is being worked on may end within this after SIGTERM; an ingest request ends within the broker's time-out.
-_GRACE_S = 5.0
 _BACKLOG = 1024
 
 _log = structlog.get_logger(__name__)
@@ -81,7 +79,8 @@ async def _finish(server: Server, serving: "asyncio.Task[None]", application: Ap
     if not serving.done():
         _log.info("api_stopping", active=application.active)
         server.stop()  # type: ignore[no-untyped-call]
-        if not await application.drained(settings.kafka.request_timeout_s + _GRACE_S):
+        # An ingest request ends within the broker's time-out.
+        if not await application.drained(settings.kafka.request_timeout_s + settings.api.stop_within_s):
             _log.warning("api_gave_up_requests", active=application.active)
     await serving
 
@@ -98,7 +97,7 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
         opened.push_async_callback(engine.dispose)
         clickhouse = ClickhouseClient(settings.clickhouse)
         opened.push_async_callback(clickhouse.close)
-        ends = LogEnds(settings.kafka, USAGE_RAW, settings.kafka.raw_partitions)
+        ends = LogEnds(settings.kafka, USAGE_RAW, settings.kafka.raw_partitions, settings.health.probe_timeout_s)
         opened.push_async_callback(ends.close)
         producer = Producer(settings.kafka)
         opened.push_async_callback(producer.stop)

@@ -9,6 +9,7 @@ import structlog
 import typer
 from temporalio.client import Client
 
+from domain.errors import Unavailable
 from runtime.clock import SystemClock
 from runtime.health import Health
 from runtime.ids import Ids
@@ -30,7 +31,7 @@ app = typer.Typer()
 def temporal_worker() -> None:
     """Run workflows until SIGTERM or Ctrl-C; what is cut off is taken up again by the next worker."""
     settings = load_settings(os.environ)
-    configure_logging(settings.log)
+    configure_logging(settings.log, brief=(Unavailable,))
     asyncio.run(serve(settings))
 
 
@@ -72,7 +73,7 @@ async def serve(settings: Settings) -> None:
             engine=engine, clickhouse=clickhouse, clock=clock, ids=Ids(clock), settings=settings.closing
         )
         upkeep = UpkeepActivities(engine=engine, clock=clock, closing=settings.closing, ledger=settings.ledger)
-        async with create_worker(client, settings.temporal.task_queue, closing, upkeep):
+        async with create_worker(client, settings.temporal.task_queue, closing, upkeep, at.stop_within_s):
             connection.is_working = True
             _log.info("temporal_worker_started", task_queue=settings.temporal.task_queue, health_port=at.health_port)
             await stopping.wait()

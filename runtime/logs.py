@@ -6,7 +6,8 @@ Secrets do not get here; should one be passed by mistake, its name or its shape 
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -22,10 +23,16 @@ _SECRET_NAMES = re.compile(
 _SECRET_TEXTS = re.compile(r"\bms_[a-z2-7]{4,}_[A-Za-z0-9_-]{16,}|(?<=://)[^\s/@]+:[^\s/@]+(?=@)|(?i:(?<=bearer )\S+)")
 # They tell at INFO what we tell ourselves, or every request.
 _QUIET = ("aiokafka", "alembic", "asyncio", "httpx", "kafka", "urllib3")
+# They tell the same many times a second while their server is away.
+_REPETITIVE = ("aiokafka", "faust", "kafka", "mode")
+_TEXTS_MAX = 1_000
 
 
-def configure_logging(settings: LogSettings) -> None:
-    """For the mains, once; again replaces what was there. Raises ValueError for a level that does not exist."""
+def configure_logging(settings: LogSettings, brief: tuple[type[Exception], ...] = ()) -> None:
+    """For the mains, once; again replaces what was there. Raises ValueError for a level that does not exist.
+
+    Errors of the kinds `brief` are told in a line without their traceback, whoever logs them.
+    """
     levels = logging.getLevelNamesMapping()
     if settings.level.upper() not in levels:
         raise ValueError(f"METERSTREAM_LOG_LEVEL {settings.level!r} is none of {', '.join(levels)}")
@@ -44,6 +51,8 @@ def configure_logging(settings: LogSettings) -> None:
         else [structlog.processors.format_exc_info, mask_secrets, structlog.dev.ConsoleRenderer(colors=False)]
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RepeatFilter(settings.repeat_after_s, time.monotonic))
+    handler.addFilter(lambda record: _briefly(record, brief))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -66,6 +75,39 @@ def configure_logging(settings: LogSettings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+class RepeatFilter(logging.Filter):
+    """Passes a text of a repetitive library once in `after_s`, with how often it was said meanwhile."""
+
+    def __init__(self, after_s: float, monotonic: Callable[[], float]) -> None:
+        super().__init__()
+        self._after_s = after_s
+        self._monotonic = monotonic
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in _REPETITIVE:
+            return True
+        # The text without its arguments; of a library that puts them into the text no more is kept than fits.
+        key, now = (record.name, str(record.msg)), self._monotonic()
+        told_at, left_out = self._told.get(key, (now - self._after_s, 0))
+        if now - told_at < self._after_s:
+            self._told[key] = (told_at, left_out + 1)
+            return False
+        if len(self._told) >= _TEXTS_MAX:
+            self._told.clear()
+        self._told[key] = (now, 0)
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} (and {left_out} times more before)", ()
+        return True
+
+
+def _briefly(record: logging.LogRecord, brief: tuple[type[Exception], ...]) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, brief):
+        record.msg, record.args, record.exc_info = f"{record.getMessage()}: {error}", (), None
+    return True
 
 
 def mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

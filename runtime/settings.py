@@ -128,6 +128,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A worker that has not asked for records for so long leaves the group. Above three retry budgets."""
     changelog_timeout_s: float = 60.0
     """A record of a table's changelog that is not acknowledged within this ends the worker."""
+    filter_memory_bytes: int = 128 << 20
+    """What the duplicate filters of a worker keep in memory, all partitions together: 1.3 MB a million identities."""
+    filter_open_files: int = 64
+    """Files that a partition's duplicate filter keeps open."""
 
 
 class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +199,8 @@ class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     level: str = "INFO"
     json: bool = False
+    repeat_after_s: float = 10.0
+    """What a library says again and again while a server is away is written once in so long, with its number."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

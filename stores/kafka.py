@@ -20,7 +20,7 @@ Headers = Sequence[tuple[str, bytes]]
 _BATCH_MAX_BYTES = 1 << 20
 _REQUEST_MAX_BYTES = 20 << 20
 _POLL_MS = 500
-_RETRY_S = 0.5
+_FIRST_RETRY_S = 0.5
 _MS = 1000
 
 _log = structlog.get_logger(__name__)
@@ -215,6 +215,7 @@ class TopicView:
             _log.error("the view of a topic has stopped", topic=self._topic, exc_info=error)
 
     async def _run(self) -> None:
+        wait_s = _FIRST_RETRY_S
         while True:
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._settings.bootstrap,
@@ -226,12 +227,14 @@ class TopicView:
             )
             try:
                 await consumer.start()
+                wait_s = _FIRST_RETRY_S
                 await self._read(consumer)
             except (KafkaError, OSError) as error:
                 _log.warning("cannot read a topic, trying again", topic=self._topic, error=repr(error))
             finally:
                 await _ended(consumer.stop(), self._settings.request_timeout_s)
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, self._settings.retry_wait_max_s)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         found = consumer.partitions_for_topic(self._topic) or await self._partitions(consumer)

@@ -13,7 +13,6 @@ from stores.kafka import SERVICE
 
 # For all that ask within this, the broker is asked once: a lag is read by people, once a second.
 KEPT_S = 0.5
-WITHIN_S = 2.0
 _MS = 1000
 
 _log = structlog.get_logger(__name__)
@@ -22,7 +21,8 @@ _log = structlog.get_logger(__name__)
 class LogEnds:
     """End offsets of one topic of `partitions` partitions. Connects when first asked; reads no record."""
 
-    def __init__(self, settings: KafkaSettings, topic: str, partitions: int) -> None:
+    def __init__(self, settings: KafkaSettings, topic: str, partitions: int, within_s: float = 2.0) -> None:
+        self._within_s = within_s
         self._settings = settings
         self._partitions = [TopicPartition(topic, number) for number in range(partitions)]
         self._consumer: AIOKafkaConsumer | None = None
@@ -31,7 +31,7 @@ class LogEnds:
         self._until = 0.0
 
     async def read(self) -> Mapping[int, int]:
-        """Partition -> offset of the next record, at most `KEPT_S` old. Raises Unavailable within about `WITHIN_S`."""
+        """Partition -> offset of the next record, at most `KEPT_S` old. Raises Unavailable within about `within_s`."""
         async with self._asking:
             now = asyncio.get_running_loop().time()
             if now >= self._until:
@@ -45,7 +45,7 @@ class LogEnds:
             return
         # In a task of its own: the client may raise CancelledError when the broker is away, which would look like ours.
         stopping = asyncio.ensure_future(consumer.stop())
-        await asyncio.wait([stopping], timeout=WITHIN_S)
+        await asyncio.wait([stopping], timeout=self._within_s)
         if not stopping.done():
             stopping.cancel()
         elif not stopping.cancelled() and (error := stopping.exception()) is not None:
@@ -53,7 +53,7 @@ class LogEnds:
 
     async def _asked(self) -> Mapping[int, int]:
         try:
-            async with asyncio.timeout(WITHIN_S):
+            async with asyncio.timeout(self._within_s):
                 consumer = await self._connected()
                 ends = await consumer.end_offsets(self._partitions)
         except (KafkaError, TimeoutError, OSError) as error:
@@ -66,7 +66,7 @@ class LogEnds:
             self._consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._settings.bootstrap,
                 enable_auto_commit=False,
-                request_timeout_ms=int(WITHIN_S * _MS),
+                request_timeout_ms=int(self._within_s * _MS),
             )
             await self._consumer.start()
         return self._consumer

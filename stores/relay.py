@@ -20,9 +20,7 @@ from stores.postgres.engine import BoundedConnection, connect_args, conninfo
 from stores.postgres.outbox import CHANNEL
 
 BATCH = 500
-POLL_S = 0.5
 FIRST_DELAY_S = 0.1
-LONGEST_DELAY_S = 5.0
 # Below what the broker takes of these topics (schemas/topics.py): a record that is too large is refused here, before any
 # later one was handed over. Refused by the broker, a later one could overtake it.
 REQUEST_MAX_BYTES = (4 << 20) - (64 << 10)
@@ -49,7 +47,7 @@ class Relay:
             except (psycopg.OperationalError, psycopg.InterfaceError, KafkaError, OSError, TimeoutError) as error:
                 _log.warning("outbox_relay_waits", error=type(error).__name__, reason=str(error), delay_s=self._delay_s)
                 await asyncio.sleep(self._delay_s)
-                self._delay_s = min(self._delay_s * 2, LONGEST_DELAY_S)
+                self._delay_s = min(self._delay_s * 2, self._kafka.retry_wait_max_s)
 
     async def _serve(self) -> None:
         """One tenure: until a connection is lost."""
@@ -62,7 +60,7 @@ class Relay:
                     while await self._send_batch(connection, producer):
                         pass
                     self._delay_s = FIRST_DELAY_S
-                    async for _ in connection.notifies(timeout=POLL_S, stop_after=1):
+                    async for _ in connection.notifies(timeout=self._postgres.outbox_poll_s, stop_after=1):
                         pass
 
     @contextlib.asynccontextmanager
@@ -80,7 +78,7 @@ class Relay:
             if await cursor.fetchone() == (True,):
                 return
             self._delay_s = FIRST_DELAY_S
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self._postgres.outbox_poll_s)
 
     @contextlib.asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:

@@ -21,7 +21,6 @@ from streams.transport import Consumer
 
 DEFAULT_PORTS: dict[Role, int] = {"ingest": 8081, "balances": 8082, "notifications": 8083}
 CHECK_INTERVAL_S = 1.0
-RECOVERY_MAX_S = 240.0
 
 _log = structlog.get_logger(__name__)
 
@@ -62,12 +61,14 @@ class Progress:
 class Health(Service):
     """Serves the endpoints and watches the app. Add it to the worker beside the app."""
 
-    def __init__(self, app: App, *, host: str, port: int, stalled_after_s: float, **kwargs: Any) -> None:
+    def __init__(
+        self, app: App, *, host: str, port: int, stalled_after_s: float, recovery_max_s: float, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._app = app
         self._host = host
         self._port = port
-        self._progress = Progress(stalled_after_s=stalled_after_s, recovery_max_s=RECOVERY_MAX_S)
+        self._progress = Progress(stalled_after_s=stalled_after_s, recovery_max_s=recovery_max_s)
         self._runner: web.AppRunner | None = None
         self._dead: str | None = None
 

@@ -22,8 +22,6 @@ from streams.ingest_deps import IngestDeps
 from streams.ingest_writer import BlockWriter
 from streams.retry import until_available
 
-IDLE_AFTER_S = 1.0
-STUCK_AFTER_S = 5.0
 # About what a small event takes in a record.
 _BYTES_AN_EVENT = 150
 _GAP_POLL_S = 0.02
@@ -139,7 +137,7 @@ class Partition:
 
     async def _is_closed(self) -> bool:
         """Wait for the open block to close. False when the block that flies is stored before that, or nothing came."""
-        if not await self._comes(self._arrived, IDLE_AFTER_S):
+        if not await self._comes(self._arrived, self._deps.settings.ingest.idle_after_s):
             return False
         age_s = self._deps.settings.ingest.block_max_age_s
         left_s = self._opened_at + age_s - asyncio.get_running_loop().time()
@@ -295,7 +293,7 @@ class Partition:
             self._behind_since = (self._behind_since or loop.time()) if self._is_drained() else None
             if self._behind_since is None:
                 return
-            if loop.time() - self._behind_since > STUCK_AFTER_S:
+            if loop.time() - self._behind_since > deps.settings.ingest.stuck_after_s:
                 await self._end_or_stuck(end)
             return
         self._behind_since = None

@@ -18,6 +18,8 @@ from faust.types import TP
 from mode import Service
 
 from runtime.clock import Clock
+from runtime.health import Health as StartingHealth
+from runtime.readiness import Part, Readiness
 from runtime.settings import Settings
 from schemas.topics import USAGE_RAW
 from stores.clickhouse.blocks import schema_differences
@@ -33,9 +35,6 @@ from streams.log_reader import LogReader
 from streams.retry import until_available
 from streams.transport import Consumer
 
-STOP_WITHIN_S = 4.0
-# Beyond the budget a step retries in place and then crashes by itself; this is for what hangs without knowing.
-STALL_MARGIN_S = 30.0
 COLLECTOR_THRESHOLDS = (200_000, 20, 20)
 
 _log = structlog.get_logger(__name__)
@@ -53,8 +52,9 @@ def run_worker(settings: Settings, role: Role, clock: Clock) -> NoReturn:
     app = create_app(settings, role, loop=loop)
     deps = loop.run_until_complete(_wire(settings, clock))
     cleanups: list[Callable[[], Any]] = [functools.partial(close, deps)]
+    port = settings.worker.health_port or DEFAULT_PORTS[role]
+    topic_id = loop.run_until_complete(_prepared(deps, role, port))
     if role == "ingest":
-        topic_id = loop.run_until_complete(_check_stores(deps))
         cleanups.insert(0, ingest.register(app, _ingest_deps(app, deps, topic_id)).close)
     elif role == "notifications":
         notifications.register(app, deps)
@@ -63,11 +63,14 @@ def run_worker(settings: Settings, role: Role, clock: Clock) -> NoReturn:
     health = Health(
         app,
         host=settings.worker.health_host,
-        port=settings.worker.health_port or DEFAULT_PORTS[role],
-        stalled_after_s=settings.worker.retry_budget_s + STALL_MARGIN_S,
+        port=port,
+        # Up to the budget a step retries in place, and then crashes by itself; this is for what hangs without knowing.
+        stalled_after_s=settings.worker.retry_budget_s + settings.worker.stall_margin_s,
+        recovery_max_s=settings.worker.recovery_max_s,
         loop=loop,
     )
-    worker = Worker(app, Resources(deps, cleanups, loop=loop), health, loop=loop)
+    resources = Resources(deps, cleanups, loop=loop)
+    worker = Worker(app, resources, health, stop_within_s=settings.worker.stop_within_s, loop=loop)
     _relax_collector()
     worker.execute_from_commandline()
 
@@ -75,24 +78,25 @@ def run_worker(settings: Settings, role: Role, clock: Clock) -> NoReturn:
 class Worker(faust.Worker):
     """Faust's worker with our logging, and an end to waiting for a stop that does not come."""
 
-    def __init__(self, app: App, *services: Service, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, app: App, *services: Service, stop_within_s: float, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             app, *services, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, workdir=Path.cwd()
         )
         self.spinner = None
 
+        self._stop_within_s = stop_within_s
     def _on_sigterm(self) -> None:
-        _exit_at_last(0)
+        _exit_at_last(0, self._stop_within_s)
         super()._on_sigterm()
 
     def _on_sigint(self) -> None:
-        _exit_at_last(0)
+        _exit_at_last(0, self._stop_within_s)
         super()._on_sigint()
 
     def on_worker_shutdown(self) -> None:
         """Also the way down after a crash: whatever hangs then must not keep the partitions."""
         if self.crash_reason is not None:
-            _exit_at_last(1)
+            _exit_at_last(1, self._stop_within_s)
         super().on_worker_shutdown()
 
 
@@ -117,6 +121,24 @@ async def _wire(settings: Settings, clock: Clock) -> WorkerDeps:
 
 
 async def _check_stores(deps: WorkerDeps) -> str:
+async def _prepared(deps: WorkerDeps, role: Role, port: int) -> str:
+    """Waits for the services that are needed to begin, for the retry budget; "" for a role that checks no store.
+
+    Faust itself does not wait for the log: started without it a worker would end within a second, again and again.
+    """
+    worker = deps.settings.worker
+    async with StartingHealth(_STARTING).serving(worker.health_host, port):
+        await until_available(deps.producer.start, worker.retry_budget_s, step="start")
+        return await _check_stores(deps) if role == "ingest" else ""
+
+
+async def _not_yet() -> bool:
+    return False
+
+
+_STARTING = Readiness([Part(name="partitions", is_there=_not_yet)])
+
+
     """The id of usage.raw, once everything that a block relies on is as it must be (protocol 1, 2, 5, 27)."""
     settings, budget_s = deps.settings, deps.settings.worker.retry_budget_s
     ids = await until_available(lambda: checked_topic_ids(deps.engine, settings.kafka), budget_s, step="topic ids")
@@ -166,8 +188,8 @@ def _relax_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
-def _exit_at_last(code: int) -> None:
+def _exit_at_last(code: int, within_s: float) -> None:
     """End the process if it has not ended by itself. Nothing is lost: what is not done is unacknowledged."""
-    timer = threading.Timer(STOP_WITHIN_S, os._exit, (code,))
+    timer = threading.Timer(within_s, os._exit, (code,))
     timer.daemon = True
     timer.start()

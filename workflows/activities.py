@@ -37,7 +37,6 @@ from stores.postgres.progress import ProgressReader
 from workflows.billing import Billing, bill, failure_of, read_contracts, read_usage
 
 HEARTBEAT_S = 2.0
-COMPLETE_WITHIN_S = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -168,7 +167,7 @@ class ClosingActivities:
 
     async def _until_complete(self, cut: int) -> None:
         try:
-            await self._cuts.wait_complete(cut, COMPLETE_WITHIN_S)
+            await self._cuts.wait_complete(cut, self._settings.complete_within_s)
         except Conflict as error:
             # Open blocks are a worker's to finish: it may be back when this is tried again.
             raise Unavailable("ledger", error.message) from error

@@ -19,9 +19,7 @@ from workflows.upkeep_activities import UpkeepActivities
 
 SERVICE = "temporal"
 MAX_ACTIVITIES = 4
-STOP_WITHIN = timedelta(seconds=5)
 FIRST_WAIT_S = 0.25
-LONGEST_WAIT_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +44,7 @@ async def prepared(settings: Settings, stopping: asyncio.Event) -> Client | None
             async with asyncio.timeout(wait_s):
                 await stopping.wait()
         except TimeoutError:
-            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+            wait_s = min(wait_s * 2, settings.temporal_worker.retry_wait_max_s)
     return None
 
 
@@ -59,7 +57,9 @@ async def _prepare(settings: Settings) -> Client:
     return client
 
 
-def create_worker(client: Client, task_queue: str, closing: ClosingActivities, upkeep: UpkeepActivities) -> Worker:
+def create_worker(
+    client: Client, task_queue: str, closing: ClosingActivities, upkeep: UpkeepActivities, stop_within_s: float = 5.0
+) -> Worker:
     """Runs within `async with`. Leaving it lets activities finish for a few seconds; what is cut off is repeated."""
     return Worker(
         client,
@@ -67,13 +67,13 @@ def create_worker(client: Client, task_queue: str, closing: ClosingActivities, u
         workflows=[CloseDuePeriods, RaiseCut, RollUpLedger],
         activities=[*closing.all, *upkeep.all],
         max_concurrent_activities=MAX_ACTIVITIES,
-        graceful_shutdown_timeout=STOP_WITHIN,
+        graceful_shutdown_timeout=timedelta(seconds=stop_within_s),
     )
 
 
-async def is_serving(client: Client) -> bool:
+async def is_serving(client: Client, within_s: float = 2.0) -> bool:
     """Whether Temporal serves."""
     try:
-        return await client.service_client.check_health(timeout=timedelta(seconds=2))
+        return await client.service_client.check_health(timeout=timedelta(seconds=within_s))
     except RPCError:
         return False

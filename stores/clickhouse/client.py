@@ -20,7 +20,6 @@ from domain.errors import Unavailable
 from runtime.settings import ClickhouseSettings
 
 SERVICE = "clickhouse"
-CONNECT_TIMEOUT_S = 5.0
 # What a server says while it is busy, starting or stopping, or cut off from its replicas: the same statement may work later.
 _TRANSIENT = frozenset(
     {
@@ -82,6 +81,7 @@ class ClickhouseClient:
         self.shards = settings.shards
         self._url = settings.url
         self._timeout_s = settings.query_timeout_s
+        self._connect_timeout_s = settings.connect_timeout_s
         self._driver: AsyncClient | None = None
         self._connecting = asyncio.Lock()
 
@@ -161,8 +161,8 @@ class ClickhouseClient:
                         dsn=self._url.reveal(),
                         # Statements run side by side: a session would serialise them.
                         autogenerate_session_id=False,
-                        connect_timeout=CONNECT_TIMEOUT_S,
-                        send_receive_timeout=self._timeout_s + CONNECT_TIMEOUT_S,
+                        connect_timeout=self._connect_timeout_s,
+                        send_receive_timeout=self._timeout_s + self._connect_timeout_s,
                         # Retries are the caller's decision; the driver still retries a kept-alive connection found closed.
                         query_retries=0,
                         compress=False,

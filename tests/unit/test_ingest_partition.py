@@ -13,7 +13,7 @@ from domain.records import LogRecord
 from runtime.clock import SystemClock
 from runtime.settings import IngestSettings, Settings
 from schemas.ledger import LedgerPartition
-from streams.ingest_partition import STUCK_AFTER_S, GapError, Partition, StuckError
+from streams.ingest_partition import GapError, Partition, StuckError
 from tests.support.waiting import eventually_async
 
 STATE = LedgerPartition(topic_id="t", partition=0, epoch=1, generation=1, last_offset=9, version=1, idle_as_of=None)
@@ -98,7 +98,7 @@ async def behind_for_long(own: Partition) -> None:
     """Idle and behind the end of the log, and as if that had been seen longer ago than is allowed."""
     await own._idle()
     assert own._behind_since is not None
-    own._behind_since -= 2 * STUCK_AFTER_S
+    own._behind_since -= 2 * IngestSettings().stuck_after_s
 
 
 async def test_records_that_do_not_come_for_too_long_end_the_worker() -> None:

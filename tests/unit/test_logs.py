@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from runtime.logs import configure_logging
+from runtime.logs import RepeatFilter, configure_logging
 from runtime.settings import LogSettings, Secret
 
 KEY = "ms_abcdefgh_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
@@ -72,3 +72,41 @@ def test_configuring_again_replaces_and_does_not_double(capsys: pytest.CaptureFi
         configure_logging(LogSettings(json=True))
     structlog.get_logger("a").info("once")
     assert len(_logged(capsys)) == 1
+
+
+def test_what_a_library_repeats_is_written_once_in_a_while_with_its_number() -> None:
+    at = 0.0
+    passes = RepeatFilter(10, lambda: at)
+    written = []
+
+    def say(name: str) -> None:
+        record = logging.LogRecord(name, logging.ERROR, "", 0, "no connection to node %s", (1,), None)
+        if passes.filter(record):
+            written.append(record.getMessage())
+
+    for instant in (0.0, 0.1, 9.9, 10.0, 19.9, 20.0):
+        at = instant
+        say("aiokafka.conn")
+    assert written == [
+        "no connection to node 1",
+        "no connection to node 1 (and 2 times more before)",
+        "no connection to node 1 (and 1 times more before)",
+    ]
+    at, written = 30.0, []
+    say("aiokafka.conn")
+    say("aiokafka.consumer")
+    say("streams.retry")
+    say("streams.retry")
+    assert len(written) == 4, "only what the same logger says is a repetition, and what we say never is"
+
+
+def test_an_error_of_a_brief_kind_has_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(json=True), brief=(TimeoutError,))
+    for kind in (TimeoutError, ValueError):
+        try:
+            raise kind("away")
+        except (TimeoutError, ValueError):
+            logging.getLogger("library").warning("failed", exc_info=True)
+    brief, whole = _logged(capsys)
+    assert (brief["event"], "exception" in brief) == ("failed: away", False)
+    assert "Traceback" in str(whole["exception"])
