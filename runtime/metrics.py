@@ -69,6 +69,22 @@ worker_waiting = Gauge(
     ["service"],
     registry=REGISTRY,
 )
+worker_filter_absent = Gauge(
+    "meterstream_worker_filter_absent_identities",
+    "Identities that a duplicate filter being rebuilt lacks, by partition: copies of them are looked up in ClickHouse.",
+    ["partition"],
+    registry=REGISTRY,
+)
+worker_filter_lookups = Counter(
+    "meterstream_worker_filter_lookups_total",
+    "Identities looked up in ClickHouse, since the filter being rebuilt lacked a part.",
+    registry=REGISTRY,
+)
+worker_filters_discarded = Counter(
+    "meterstream_worker_filters_discarded_total",
+    "Duplicate filters that were damaged, of another release or of another topic at opening, and are rebuilt.",
+    registry=REGISTRY,
+)
 balances_pending = Gauge(
     "meterstream_balances_pending_customers",
     "Customers with counters that are still to be read from the usage, by balance partition.",

@@ -13,9 +13,9 @@ import structlog
 from faust.types import TP
 
 from schemas.topics import USAGE_RAW
-from stores.rocks.filter import DuplicateFilter
 from streams.app import App, raw_topic
 from streams.ingest_deps import IngestDeps
+from streams.ingest_filter import PartitionFilter
 from streams.ingest_partition import Partition
 from streams.ingest_recovery import Recovery
 from streams.log_reader import to_record
@@ -34,7 +34,8 @@ class Ingest:
         self._deps = deps
         self._partitions: dict[int, Partition] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._filters: dict[int, DuplicateFilter] = {}
+        self._filters: dict[int, PartitionFilter] = {}
+        self._opening = asyncio.Lock()
         self._held_up = False
         self._stream: Any = None
 
@@ -102,17 +103,20 @@ class Ingest:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for duplicates in list(self._filters.values()):
+            await duplicates.stop()
 
     async def close(self) -> None:
         await self.drop_all()
         self._deps.evaluation.shutdown(wait=True)
         for duplicates in self._filters.values():
-            duplicates.close()
+            duplicates.duplicates.close()
         self._filters = {}
 
     async def _take_over(self, number: int, generation: int, committed: int) -> Partition:
-        if number not in self._filters:
-            self._filters[number] = self._deps.open_filter(number)
+        async with self._opening:
+            if number not in self._filters:
+                self._filters[number] = await PartitionFilter.opened(self._deps, number, self._ended)
         place = TP(USAGE_RAW, number)
 
         async def is_owner() -> bool:

@@ -1,23 +1,41 @@
 """From records to a block that is ready for its intent: decode, ask the filter, judge, encode. No I/O but the filter's.
 
-The work is done in the worker's evaluation thread, so that the event loop goes on fetching and answering.
+The work is done in the worker's evaluation thread, so that the event loop goes on fetching and answering. Where the
+filter has gaps, the store is asked between two steps of it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
 
-from domain.blocks import EVALUATOR, Candidate, Outcomes, decode_block, judge_block, window_days
+from domain.blocks import (
+    EVALUATOR,
+    Candidate,
+    DecodedBlock,
+    Outcomes,
+    decode_block,
+    judge_block,
+    window_days,
+)
 from domain.catalog import Catalog
+from domain.known_copies import settled, unsettled
+from domain.offset_ranges import OffsetRange
 from domain.records import LogRecord
 from schemas.ledger import Intent
 from stores.clickhouse.blocks import BlockConstants, BlockTooLarge, encode_block
+from stores.clickhouse.identities import KnownPosition
 from stores.rocks.filter import DuplicateFilter
+from streams.retry import until_available
+
+T = TypeVar("T")
+# The stored events with some identities in gaps of the filter, from an oldest log day on; None: the filter has them now.
+LookUp = Callable[[Sequence[bytes], Sequence[OffsetRange], int], Awaitable[Sequence[KnownPosition] | None]]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -30,6 +48,15 @@ class PreparedBlock(msgspec.Struct, frozen=True, kw_only=True):
     intent: Intent
     batch: pa.RecordBatch
     token: str
+
+
+class _Question(msgspec.Struct, frozen=True):
+    """A block whose candidates at `places` the filter cannot judge alone."""
+
+    decoded: DecodedBlock
+    known: list[bytes | None]
+    places: list[int]
+    gaps: list[OffsetRange]
 
 
 class BlockEvaluator:
@@ -48,6 +75,8 @@ class BlockEvaluator:
         shards: int,
         duplicates: DuplicateFilter,
         evaluation: Executor,
+        look_up: LookUp | None = None,
+        budget_s: float = 0.0,
     ) -> None:
         self._evaluation = evaluation
         self._topic_id = topic_id
@@ -55,22 +84,63 @@ class BlockEvaluator:
         self._partitions = partitions
         self._shards = shards
         self._filter = duplicates
+        self._look_up = look_up
+        self._budget_s = budget_s
 
     async def prepare(self, records: Sequence[LogRecord], catalog: Catalog) -> PreparedBlock | None:
         """`records` (contiguous) as one block; None where they must be split first (protocol 2).
 
         A function of the records, the filter below them and the catalog's version (protocol 7).
         """
-        return await asyncio.get_running_loop().run_in_executor(self._evaluation, self._prepare, records, catalog)
+        answer = await self._in_thread(self._prepare, records, catalog)
+        while isinstance(answer, _Question):
+            stored = await self._ask_store(answer)
+            if stored is None:
+                answer = await self._in_thread(self._ask_filter, answer.decoded)
+            else:
+                answer = await self._in_thread(self._answer, answer, stored)
+        return answer
 
     async def enter(self, outcomes: Outcomes, oldest_day: int) -> None:
         """Enter a block's first copies. Only once its intent fixed the version that judged them (protocol 12, 13)."""
-        await asyncio.get_running_loop().run_in_executor(self._evaluation, self._enter, outcomes, oldest_day)
+        await self._in_thread(self._enter, outcomes, oldest_day)
 
-    def _prepare(self, records: Sequence[LogRecord], catalog: Catalog) -> PreparedBlock | None:
-        decoded = decode_block(records, self._partition, self._partitions, catalog)
-        outcomes = judge_block(decoded, self._known(decoded.candidates, catalog))
-        splittable = len(records) > 1
+    async def _in_thread(self, step: Callable[..., T], *arguments: Any) -> T:
+        """Steps wait in place for a full disk, as for any service: each is safe to repeat."""
+        loop = asyncio.get_running_loop()
+
+        async def attempt() -> T:
+            return await loop.run_in_executor(self._evaluation, step, *arguments)
+
+        return await until_available(attempt, self._budget_s, step="filter")
+
+    async def _ask_store(self, question: _Question) -> Sequence[KnownPosition] | None:
+        if self._look_up is None:
+            raise LookupError(f"the filter of partition {self._partition} has gaps, and there is nobody to ask")
+        asked = [question.decoded.candidates[place] for place in question.places]
+        days = window_days(question.decoded.catalog)
+        oldest_day = min(candidate.log_day for candidate in asked) - days
+        return await self._look_up([candidate.identity for candidate in asked], question.gaps, oldest_day)
+
+    def _prepare(self, records: Sequence[LogRecord], catalog: Catalog) -> PreparedBlock | _Question | None:
+        return self._ask_filter(decode_block(records, self._partition, self._partitions, catalog))
+
+    def _ask_filter(self, decoded: DecodedBlock) -> PreparedBlock | _Question | None:
+        known = self._known(decoded.candidates, decoded.catalog)
+        gaps = self._filter.gaps
+        if gaps and (places := unsettled(decoded.candidates, known)):
+            return _Question(decoded, known, places, gaps)
+        return self._judged(decoded, known)
+
+    def _answer(self, question: _Question, stored: Sequence[KnownPosition]) -> PreparedBlock | None:
+        decoded = question.decoded
+        rows = ((row.identity, row.offset, row.index, row.logged_at_ms) for row in stored)
+        known = settled(decoded.candidates, question.known, rows, window_days(decoded.catalog))
+        return self._judged(decoded, known)
+
+    def _judged(self, decoded: DecodedBlock, known: Sequence[bytes | None]) -> PreparedBlock | None:
+        outcomes = judge_block(decoded, known)
+        splittable = len(decoded.records) > 1
         if outcomes.too_wide and splittable:
             return None
         try:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.clock import Clock
 from runtime.settings import Settings
@@ -26,6 +27,7 @@ class IngestDeps(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     clock: Clock
     topic_id: str
+    engine: AsyncEngine
     ledger: Ledger
     clickhouse: ClickhouseClient
     producer: Producer
@@ -38,6 +40,8 @@ class IngestDeps(msgspec.Struct, frozen=True, kw_only=True):
     """One thread: blocks are judged one after another, beside the event loop."""
     inserts: asyncio.Semaphore
     """Blocks that ClickHouse works on at once: when it is slow, a few in time are better than all too late."""
+    loads: asyncio.Semaphore
+    """Filters that read from ClickHouse at once to be rebuilt: it bounds their memory, and leaves room for blocks."""
 
     @property
     def topic(self) -> str:

@@ -1,87 +1,165 @@
-"""Bringing the duplicate filter of a partition up to its ledger, from `events` (protocol 11, 21)."""
+"""The duplicate filter of a partition in this worker: opened, brought up to the ledger, and asked where it has gaps.
+
+A worker without local state serves at once: what is not loaded yet is asked for in `events` (protocol 11, 13, 21).
+"""
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 
 import structlog
 
-from domain.blocks import pack_position, window_days
-from domain.records import MS_PER_DAY
-from schemas.ledger import LedgerBlock, LedgerPartition
-from stores.clickhouse.block_outcomes import IDENTITIES_A_READ, stored_identities
+from domain.blocks import window_days
+from domain.offset_ranges import OffsetRange
+from runtime import metrics
+from schemas.ledger import LedgerPartition
+from stores.clickhouse.identities import KnownPosition, known_positions
+from stores.postgres.ledger_ranges import stored_ranges
 from stores.rocks.filter import DuplicateFilter
-from streams.ingest_block import milliseconds
 from streams.ingest_deps import IngestDeps
-from streams.ingest_errors import LedgerMismatchError
+from streams.ingest_filter_load import RANGE_EVENTS, FilterLoad
 from streams.retry import until_available
 
-_VERIFY_ATTEMPTS = 30
-_VERIFY_WAIT_S = 1.0
+Ended = Callable[["asyncio.Task[None]"], None]
+
+_EPOCH = date(1970, 1, 1)
 
 _log = structlog.get_logger(__name__)
 
 
-class FilterRebuild:
-    """The filter of one partition. Called under the new epoch only: what the predecessor finished must be in it."""
+class PartitionFilter:
+    """One partition's filter through all tenures of this process. `ended` hears of a load that failed."""
 
-    def __init__(self, deps: IngestDeps, partition: int, duplicates: DuplicateFilter) -> None:
+    def __init__(self, deps: IngestDeps, partition: int, duplicates: DuplicateFilter, ended: Ended) -> None:
         self._deps = deps
         self._number = partition
-        self._filter = duplicates
+        self._ended = ended
+        self._load = FilterLoad(deps, partition, duplicates, ())
+        self._rest: asyncio.Task[None] | None = None
+        self._bringing_up = asyncio.Lock()
+        self._look_up_s = 0.0
+        self.duplicates = duplicates
+
+    @classmethod
+    async def opened(cls, deps: IngestDeps, partition: int, ended: Ended) -> "PartitionFilter":
+        """What is damaged, of another release or of another topic is thrown away. Waits for a full disk."""
+        loop = asyncio.get_running_loop()
+
+        async def attempt() -> DuplicateFilter:
+            return await loop.run_in_executor(deps.evaluation, deps.open_filter, partition)
+
+        duplicates = await until_available(attempt, deps.budget_s, step="filter")
+        if duplicates.discarded is not None:
+            metrics.worker_filters_discarded.inc()
+            _log.error("threw a duplicate filter away", partition=partition, reason=duplicates.discarded)
+        return cls(deps, partition, duplicates, ended)
 
     async def bring_up(self, state: LedgerPartition) -> None:
-        """Protocol 11: what lies between the filter's position and the ledger's comes from `events`, verified by count."""
-        deps = self._deps
-        applied = self._filter.applied
-        if applied >= state.last_offset:
-            return
-        blocks = await until_available(
-            lambda: deps.ledger.done_blocks_above(deps.topic_id, self._number, applied), deps.budget_s, step="blocks"
-        )
-        done = [block for block in blocks if block.state == "done"]
-        if not done:
-            await self._in_thread([], state.last_offset)
-            return
-        newest_day = milliseconds(done[-1].intent.last_logged_at) // MS_PER_DAY
-        oldest_day = newest_day - window_days(deps.catalog.current())
-        # protocol 21: what has left the window is not needed any more, and need not be in `events` either.
-        needed = [block for block in done if milliseconds(block.intent.last_logged_at) // MS_PER_DAY >= oldest_day]
-        batch: list[LedgerBlock] = []
-        for block in needed:
-            batch.append(block)
-            if sum(one.intent.stored for one in batch) >= IDENTITIES_A_READ:
-                await self._read_back(batch)
-                batch = []
-        if batch:
-            await self._read_back(batch)
-        await self._in_thread([], state.last_offset)
-        _log.info("brought the filter up", partition=self._number, blocks=len(needed), applied=state.last_offset)
+        """Protocol 11: called under the new epoch only, so that what the predecessor finished is in it or a gap.
 
-    async def _read_back(self, blocks: Sequence[LedgerBlock]) -> None:
-        deps = self._deps
-        first, last = blocks[0].intent.first_offset, blocks[-1].intent.last_offset
-        expected = {block.intent.first_offset: block.intent.stored for block in blocks if block.intent.stored}
-        for _ in range(_VERIFY_ATTEMPTS):
-            rows = await until_available(
-                lambda: stored_identities(deps.clickhouse, deps.topic_id, self._number, first, last),
-                deps.budget_s,
-                step="identities",
-            )
-            found = Counter(row.first_offset for row in rows)
-            if found == expected:
-                entries = [
-                    (row.identity, pack_position(row.offset, row.index), row.logged_at_ms // MS_PER_DAY) for row in rows
-                ]
-                await self._in_thread(entries, last)
+        Returns when answers are exact: the newest events are loaded, older ones are counted and then loaded behind.
+        """
+        deps, began_at = self._deps, time.monotonic()
+        async with self._bringing_up:
+            await self.stop()
+            applied, gaps = self.duplicates.applied, self.duplicates.gaps
+            above = min([applied, *(first - 1 for first, _ in gaps)])
+            if above >= state.last_offset:
                 return
-            await asyncio.sleep(_VERIFY_WAIT_S)
-        wrong = sorted(offset for offset in expected.keys() | found.keys() if expected.get(offset) != found.get(offset))
-        raise LedgerMismatchError(
-            f"partition {self._number}: the blocks at {wrong[:5]} do not have the rows in events that the ledger names"
-        )
+            ranges = await until_available(
+                lambda: stored_ranges(
+                    deps.engine,
+                    deps.topic_id,
+                    self._number,
+                    above,
+                    window_days=window_days(deps.catalog.current()),
+                    size=RANGE_EVENTS,
+                ),
+                deps.budget_s,
+                step="ranges",
+            )
+            stored = [(one.first_offset, one.last_offset) for one in ranges]
+            gaps = await self._begin(state.last_offset, stored)
+            absent = [
+                one
+                for one in ranges
+                if any(one.first_offset <= last and first <= one.last_offset for first, last in gaps)
+            ]
+            self._load = FilterLoad(deps, self._number, self.duplicates, absent)
+            while self._load.left and self._load.loaded < RANGE_EVENTS:
+                await self._load.newest()
+            if self._load.left:
+                await self._load.check()
+                self._rest = asyncio.create_task(self._load.rest(), name=f"filter {self._number}")
+                self._rest.add_done_callback(self._ended)
+            _log.info(
+                "brought the filter up",
+                partition=self._number,
+                applied=self.duplicates.applied,
+                behind=self._load.left,
+                took_s=round(time.monotonic() - began_at, 2),
+            )
 
-    async def _in_thread(self, entries: list[tuple[bytes, bytes, int]], applied: int) -> None:
-        await asyncio.get_running_loop().run_in_executor(
-            self._deps.evaluation, self._filter.enter_earlier, entries, applied
+    async def look_up(
+        self, identities: Sequence[bytes], gaps: Sequence[OffsetRange], oldest_day: int
+    ) -> list[KnownPosition] | None:
+        """The stored events with these identities in the gaps; None when the filter has them meanwhile: ask it again.
+
+        `oldest_day` is the first log day of the window. When the rest of the load takes no longer than an answer did, it
+        is waited for; and where it ends first, it is the answer.
+        """
+        load, rest = self._load, self._rest
+        days = load.days(gaps, _EPOCH + timedelta(days=oldest_day))
+        if days is None:
+            return []
+        asked = asyncio.ensure_future(self._ask(identities, gaps, days))
+        if rest is None or rest.done():
+            self._raise_failure()
+            return await asked
+        try:
+            if load.left_s > self._look_up_s:
+                await asyncio.wait({asked, rest}, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.wait({rest})
+            if asked.done():
+                return asked.result()
+            self._raise_failure()
+            return None
+        finally:
+            asked.cancel()
+
+    async def stop(self) -> None:
+        """Load no more: the partition is another's. What was loaded stays, and the gaps are known."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            rest.remove_done_callback(self._ended)
+            rest.cancel()
+            await asyncio.wait({rest})
+
+    async def _ask(
+        self, identities: Sequence[bytes], gaps: Sequence[OffsetRange], days: tuple[date, date]
+    ) -> list[KnownPosition]:
+        deps, began_at = self._deps, time.monotonic()
+        found = await until_available(
+            lambda: known_positions(deps.clickhouse, deps.topic_id, self._number, identities, gaps, days),
+            deps.budget_s,
+            step="look up",
         )
+        self._look_up_s = time.monotonic() - began_at
+        metrics.worker_filter_lookups.inc(len(identities))
+        return found
+
+    def _raise_failure(self) -> None:
+        if self._rest is not None and self._rest.done() and not self._rest.cancelled():
+            failure = self._rest.exception()
+            if failure is not None:
+                raise failure
+
+    async def _begin(self, last_offset: int, stored: Sequence[OffsetRange]) -> list[OffsetRange]:
+        loop = asyncio.get_running_loop()
+
+        async def attempt() -> list[OffsetRange]:
+            return await loop.run_in_executor(self._deps.evaluation, self.duplicates.begin, last_offset, stored)
+
+        return await until_available(attempt, self._deps.budget_s, step="filter")

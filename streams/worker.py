@@ -24,7 +24,8 @@ from runtime.settings import Settings
 from schemas.topics import USAGE_RAW
 from stores.clickhouse.blocks import schema_differences
 from stores.clickhouse.tokens import check_token_windows, token_windows
-from stores.rocks.filter import DuplicateFilter, FilterMemory
+from stores.rocks.filter import DuplicateFilter
+from stores.rocks.memory import FilterMemory
 from stores.topics import checked_topic_ids
 from streams import ingest, notifications
 from streams.app import App, Role, create_app
@@ -51,9 +52,9 @@ def run_worker(settings: Settings, role: Role, clock: Clock) -> NoReturn:
     asyncio.set_event_loop(loop)
     app = create_app(settings, role, loop=loop)
     deps = loop.run_until_complete(_wire(settings, clock))
-    cleanups: list[Callable[[], Any]] = [functools.partial(close, deps)]
     port = settings.worker.health_port or DEFAULT_PORTS[role]
     topic_id = loop.run_until_complete(_prepared(deps, role, port))
+    cleanups: list[Callable[[], Any]] = [functools.partial(close, deps)]
     if role == "ingest":
         cleanups.insert(0, ingest.register(app, _ingest_deps(app, deps, topic_id)).close)
     elif role == "notifications":
@@ -83,8 +84,8 @@ class Worker(faust.Worker):
             app, *services, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, workdir=Path.cwd()
         )
         self.spinner = None
-
         self._stop_within_s = stop_within_s
+
     def _on_sigterm(self) -> None:
         _exit_at_last(0, self._stop_within_s)
         super()._on_sigterm()
@@ -120,7 +121,6 @@ async def _wire(settings: Settings, clock: Clock) -> WorkerDeps:
     return wire(settings, clock)
 
 
-async def _check_stores(deps: WorkerDeps) -> str:
 async def _prepared(deps: WorkerDeps, role: Role, port: int) -> str:
     """Waits for the services that are needed to begin, for the retry budget; "" for a role that checks no store.
 
@@ -139,6 +139,7 @@ async def _not_yet() -> bool:
 _STARTING = Readiness([Part(name="partitions", is_there=_not_yet)])
 
 
+async def _check_stores(deps: WorkerDeps) -> str:
     """The id of usage.raw, once everything that a block relies on is as it must be (protocol 1, 2, 5, 27)."""
     settings, budget_s = deps.settings, deps.settings.worker.retry_budget_s
     ids = await until_available(lambda: checked_topic_ids(deps.engine, settings.kafka), budget_s, step="topic ids")
@@ -154,8 +155,9 @@ _STARTING = Readiness([Part(name="partitions", is_there=_not_yet)])
 
 
 def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
-    memory = FilterMemory()
-    root = Path(deps.settings.worker.data_dir) / "filter"
+    worker = deps.settings.worker
+    memory = FilterMemory(memory_bytes=worker.filter_memory_bytes, open_files_a_partition=worker.filter_open_files)
+    root = Path(worker.data_dir) / "filter"
 
     async def end_offset(partition: int) -> int:
         tp = TP(USAGE_RAW, partition)
@@ -168,6 +170,7 @@ def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
         settings=deps.settings,
         clock=deps.clock,
         topic_id=topic_id,
+        engine=deps.engine,
         ledger=deps.ledger,
         clickhouse=deps.clickhouse,
         producer=deps.producer,
@@ -178,6 +181,7 @@ def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
         open_filter=lambda partition: DuplicateFilter(root / str(partition), memory, topic_id),
         evaluation=ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation"),
         inserts=asyncio.Semaphore(deps.settings.ingest.parallel_inserts),
+        loads=asyncio.Semaphore(1),
     )
 
 

@@ -15,20 +15,7 @@ from stores.clickhouse.client import ClickhouseClient
 
 _INSTANT = pa.timestamp("ms", tz="UTC")
 
-# How a batch of identities is bounded: rows of whole ledger blocks are read until they are more than this.
-IDENTITIES_A_READ = 200_000
-
 _Column = tuple[str, pa.DataType, Callable[[Any], Any]]
-
-
-class StoredIdentity(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One row of `events` as the duplicate filter needs it."""
-
-    first_offset: int
-    identity: bytes
-    offset: int
-    index: int
-    logged_at_ms: int
 
 
 class StoredMatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -118,20 +105,6 @@ async def _insert(
     await client.insert_batch(target, batch, async_insert=0)
 
 
-async def stored_identities(
-    client: ClickhouseClient, topic_id: str, partition: int, first_offset: int, last_offset: int
-) -> list[StoredIdentity]:
-    """Identities and positions of the rows of whole blocks between two offsets (both included), in order."""
-    rows = await client.rows(
-        "SELECT first_offset, identity, offset, index, toUnixTimestamp64Milli(logged_at)"
-        f" FROM {client.reads('events')}"
-        " WHERE topic_id = {topic_id:String} AND partition = {partition:UInt16}"
-        " AND offset BETWEEN {first:UInt64} AND {last:UInt64} ORDER BY offset, index",
-        {"topic_id": topic_id, "partition": partition, "first": first_offset, "last": last_offset},
-    )
-    return [StoredIdentity(row[0], _bytes(row[1]), row[2], row[3], row[4]) for row in rows]
-
-
 async def stored_matches(
     client: ClickhouseClient, topic_id: str, partition: int, first_offset: int, last_offset: int
 ) -> list[StoredMatch]:
@@ -157,7 +130,3 @@ async def stored_count(
         {"topic_id": topic_id, "partition": partition, "first": first_offset, "last": last_offset},
     )
     return int(rows[0][0])
-
-
-def _bytes(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode("latin-1")

@@ -25,7 +25,8 @@ from stores.clickhouse.blocks import insert_block
 from stores.clickhouse.client import ClickhouseClient
 from stores.postgres.engine import create_engine
 from stores.postgres.ledger import Ledger
-from stores.rocks.filter import DuplicateFilter, FilterMemory
+from stores.rocks.filter import DuplicateFilter
+from stores.rocks.memory import FilterMemory
 from stores.topics import recorded_ids
 from streams.ingest_block import BlockEvaluator
 from streams.log_reader import LogReader

@@ -6,7 +6,8 @@ import pytest
 
 from domain.blocks import pack_position
 from domain.identity import event_identity
-from stores.rocks.filter import DuplicateFilter, FilterMemory
+from stores.rocks.filter import DuplicateFilter
+from stores.rocks.memory import FilterMemory
 
 DAY = 20_000
 WINDOW = 36
@@ -57,11 +58,24 @@ def test_days_past_the_window_are_dropped(tmp_path: Path, memory: FilterMemory) 
     assert again.days == [DAY + 3, DAY + 4]
 
 
-def test_rebuilding_keeps_a_smaller_position(filter_: DuplicateFilter) -> None:
+def test_what_is_loaded_keeps_a_smaller_position(filter_: DuplicateFilter) -> None:
     filter_.apply([(identity(1), pack_position(5, 0), DAY), (identity(2), pack_position(9, 0), DAY)], 9)
-    filter_.enter_earlier([(identity(1), pack_position(8, 0), DAY), (identity(2), pack_position(3, 0), DAY)], 12)
-    assert filter_.earliest([identity(1), identity(2)], DAY, WINDOW) == [pack_position(5, 0), pack_position(3, 0)]
-    assert filter_.applied == 12
+    filter_.begin(12, [(10, 12)])
+    filter_.load(DAY, b"".join([identity(1), pack_position(8, 0), identity(2), pack_position(3, 0)]))
+    filter_.load(DAY - 1, identity(3) + pack_position(1, 0))
+    found = filter_.earliest([identity(1), identity(2), identity(3)], DAY, WINDOW)
+    assert found == [pack_position(5, 0), pack_position(3, 0), pack_position(1, 0)]
+    assert (filter_.applied, filter_.gaps) == (12, [(10, 12)])
+
+
+def test_what_is_still_to_be_loaded_is_known_after_a_reopen(tmp_path: Path, memory: FilterMemory) -> None:
+    first = DuplicateFilter(tmp_path / "0", memory, "topic-a")
+    first.begin(99, [(0, 40), (60, 120)])
+    first.loaded(70, 99)
+    first.loaded(0, 10)
+    first.close()
+    again = DuplicateFilter(tmp_path / "0", memory, "topic-a")
+    assert (again.applied, again.gaps) == (99, [(11, 40), (60, 69)])
 
 
 def test_applied_never_goes_back(filter_: DuplicateFilter) -> None:
