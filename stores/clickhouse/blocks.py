@@ -181,6 +181,7 @@ async def insert_block(
     insert_before: datetime,
     deadline_s: float,
     shard: int = 0,
+    table: str = EVENTS,
 ) -> None:
     """The block's one insert. Idempotent by `token` (`BlockConstants.token`) within the token memory.
 
@@ -194,12 +195,11 @@ async def insert_block(
     for (name, kind, _), value in zip(_LEDGER_COLUMNS, ledger, strict=True):
         batch = batch.append_column(pa.field(name, kind), _repeat(value, kind, batch.num_rows))
     settings = insert_settings(token, batch.num_rows, deadline_s)
-    table = EVENTS
     if client.cluster:
         settings["insert_quorum"] = "auto"
         if client.shards > 1:
             # protocol 20: the whole block goes to the shard that the intent names, and the answer waits for it.
-            table = f"{EVENTS}_all"
+            table = f"{table}_all"
             settings |= {"insert_shard_id": shard + 1, "distributed_foreground_insert": 1}
     try:
         await client.insert_batch(table, batch, **settings)

@@ -12,10 +12,12 @@ import msgspec
 from sqlalchemy import Row, TextClause
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from domain.errors import Unavailable
 from schemas.ledger import Intent, LedgerBlock, LedgerPartition, TenantCount, Watermark
 from stores.postgres import ledger_leases
 from stores.postgres import ledger_statements as statements
 from stores.postgres.engine import autocommit
+from stores.postgres.ledger_repair import lock_name
 
 HOUR_S = 3600
 COUNTS_SKEW = timedelta(hours=1)
@@ -31,15 +33,28 @@ class Ledger:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def take_over(self, topic_id: str, partition: int, generation: int) -> LedgerPartition:
+    async def take_over(
+        self, topic_id: str, partition: int, generation: int, *, repairing: bool = False
+    ) -> LedgerPartition:
         """Raise the epoch: from here on the former owner can neither begin nor finish a block (protocol 11, 14).
 
         Safe to repeat: only the newest epoch counts. `Fenced` when a newer generation of the group was here
-        (protocol 19) within the last hour, or when there is no such partition.
+        (protocol 19) within the last hour, or when there is no such partition. `Unavailable` while the partition is
+        being repaired; `repairing` is for the repair itself, which holds the lock.
         """
-        arguments = {"topic_id": topic_id, "partition": partition, "generation": generation}
+        repair = lock_name(topic_id, partition)
+        arguments = {
+            "topic_id": topic_id,
+            "partition": partition,
+            "generation": generation,
+            "repair": repair,
+            "repairing": repairing,
+        }
         row = await self._first(statements.TAKE_OVER, arguments)
         if row is None:
+            locked = None if repairing else await self._first(statements.BEING_REPAIRED, {"repair": repair})
+            if locked is not None and locked.locked:
+                raise Unavailable("repair", f"partition {partition} is being repaired")
             raise Fenced(f"partition {partition} of {topic_id}: no such row, or a generation newer than {generation}")
         return _partition(row)
 

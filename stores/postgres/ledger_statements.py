@@ -41,14 +41,17 @@ _NEW_BLOCK = f"""
 
 # protocol 19: an older generation of the group cannot raise the epoch. But Kafka forgets a group that was away for days and
 # counts from 1 again: a partition without a sign of life for an hour takes any generation. (A zombie that old is fenced
-# by the epoch all the same; the generation only spares the owner a restart.)
+# by the epoch all the same; the generation only spares the owner a restart.) While a partition is being repaired nobody
+# takes it over: the lock is held by the repair's session (ledger_repair.py).
 TAKE_OVER = text("""
     UPDATE ledger_partitions SET epoch = epoch + 1, generation = :generation
     WHERE topic_id = :topic_id AND partition = :partition AND (
         generation <= :generation OR greatest(idle_as_of, last_logged_at) < now() - interval '1 hour'
-    )
+    ) AND (:repairing OR pg_try_advisory_xact_lock_shared(hashtextextended(:repair, 0)))
     RETURNING topic_id, partition, epoch, generation, last_offset, version, idle_as_of
 """)
+
+BEING_REPAIRED = text("SELECT NOT pg_try_advisory_xact_lock_shared(hashtextextended(:repair, 0)) AS locked")
 
 # protocol 8: no version older than the partition's last; protocol 14: epoch and chain in the same UPDATE.
 WRITE_INTENT = text(f"""
