@@ -20,6 +20,7 @@ from api.events_rejected import RejectedController
 from api.features import FeaturesController
 from api.ingest import EVENTS_PATH, IngestHandler
 from api.invoices import InvoicesController
+from api.meter_issues import MeterIssuesController
 from api.meters import MetersController
 from api.openapi import openapi_config, openapi_json
 from api.operations import OperationsController, dashboard_route
@@ -41,6 +42,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     RejectedController,
     ReconciliationController,
     MetersController,
+    MeterIssuesController,
     FeaturesController,
     PlansController,
     CustomersController,

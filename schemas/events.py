@@ -49,7 +49,10 @@ class IngestAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RejectedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of `usage.rejected`: what could not be accepted, why, where it stood, and the original bytes."""
+    """A record of `usage.rejected`: what could not be accepted, why, where it stood, and the original bytes.
+
+    Of a record of more than 14 MiB `original` is the beginning: `original_bytes` is the whole length.
+    """
 
     code: str
     message: str
@@ -58,3 +61,4 @@ class RejectedRecord(msgspec.Struct, frozen=True, kw_only=True):
     environment: str
     received_at_ms: int
     original: bytes
+    original_bytes: int

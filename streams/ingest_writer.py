@@ -31,6 +31,9 @@ from streams.retry import until_available
 
 T = TypeVar("T")
 
+# As base64 it must fit into a record of usage.rejected; the row has all of it.
+_ORIGINAL_MAX_BYTES = 14 << 20
+
 _encoder = msgspec.json.Encoder()
 _log = structlog.get_logger(__name__)
 
@@ -204,7 +207,8 @@ class BlockWriter:
             tenant=refused.tenant,
             environment=refused.environment,
             received_at_ms=refused.received_at_ms,
-            original=refused.original,
+            original=refused.original[:_ORIGINAL_MAX_BYTES],
+            original_bytes=len(refused.original),
         )
 
     async def _forward(self, block: PreparedBlock) -> None:
