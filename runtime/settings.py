@@ -112,6 +112,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_s: float = 3.0
     retry_budget_s: float = 90.0
     """How long a worker waits in place for a service that is away before it exits unacknowledged."""
+    buffer_max_bytes: int = 64 << 20
+    """Records read ahead: while more waits for its turn, because a service is away, nothing is read."""
     stall_margin_s: float = 60.0
     """Offsets that stand still for this much longer than the retry budget, with work left, make a worker exit."""
     recovery_max_s: float = 240.0

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import faust
 from mode.supervisors import CrashingSupervisor
 
-from runtime.settings import Settings
+from runtime.settings import Settings, WorkerSettings
 from schemas.topics import APP_BALANCES, APP_INGEST, APP_NOTIFICATIONS
 from streams.transport import Consumer, Positions, Transport
 
@@ -26,6 +26,8 @@ class App(faust.App):
     """A Faust app on our transport. `positions` is set by a role that keeps its own progress (protocol 18)."""
 
     positions: Positions | None = None
+    buffer_max_bytes: int = WorkerSettings().buffer_max_bytes
+    """What may wait for the agent, in bytes; Faust itself bounds the number of records."""
 
     async def on_start(self) -> None:
         await super().on_start()
@@ -87,6 +89,7 @@ def create_app(settings: Settings, role: Role, **overrides: Any) -> App:
         "worker_redirect_stdouts": False,
     }
     app = App(APP_IDS[role], **{**options, **overrides})
+    app.buffer_max_bytes = worker.buffer_max_bytes
     cure_assignment_race(app)
     return app
 

@@ -4,14 +4,20 @@ Private parts of Faust 0.15.3 are touched here and in `streams/tables.py` only; 
 fails when an upgrade changes what they rely on.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar
+import math
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, ClassVar, cast
 
+from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 # The owner's answer to an assignment: for each partition the offset to go on from.
 Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
+
+
+# How long a full buffer is left alone before it is looked at again.
+_FULL_WAIT_S = 0.1
 
 
 class Consumer(driver.Consumer):
@@ -27,6 +33,23 @@ class Consumer(driver.Consumer):
             self._buffered_partitions.discard(tp)
             return
         super().on_buffer_drop(tp)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """As in Faust, but no source is read while what waits for the agent is larger than `app.buffer_max_bytes`.
+
+        Faust counts records alone, and ours are of 200 bytes or of half a megabyte.
+        """
+        if active_partitions and self._waiting_bytes() > getattr(self.app, "buffer_max_bytes", math.inf):
+            active_partitions = {tp for tp in active_partitions if not self.app.topics.acks_enabled_for(tp.topic)}
+            if not active_partitions:
+                await self.sleep(_FULL_WAIT_S)
+                return {}
+        return await super()._getmany(active_partitions, timeout)
+
+    def _waiting_bytes(self) -> int:
+        topics = cast("Conductor", self.app.topics)._tp_index  # noqa: SLF001
+        channels = {channel for tp in self.assignment() for channel in topics.get(tp, ())}
+        return sum(len(event.message.value or b"") for channel in channels for event in _waiting(channel.queue))
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to where the role says it stands (protocol 18: the ledger), else to the committed offsets.
@@ -70,6 +93,11 @@ class Consumer(driver.Consumer):
             return False
         self._committed_offset.update(offsets)
         return True
+
+
+def _waiting(queue: Any) -> Collection[Any]:
+    waiting: Collection[Any] = queue._queue  # noqa: SLF001 - asyncio's own, which Faust clears in the same way
+    return waiting
 
 
 class Producer(driver.Producer):
