@@ -5,7 +5,10 @@ from litestar import Controller, get
 from api.auth import Principal, require
 from api.conventions import Page, PageLimit, page_of
 from api.deps import ApiDeps
+from api.usage_question import clickhouse_of
+from schemas.billing import Recomputation
 from schemas.invoices import KeptInvoice
+from stores.billing import recompute
 from stores.postgres import customers, invoices
 from stores.postgres.engine import transaction
 
@@ -38,6 +41,11 @@ class InvoicesController(Controller):
                 subscription_id=subscription,
             )
         return page_of(found, limit)
+
+    @get("/{invoice:str}/recompute", guards=[require("invoices:read")])
+    async def recompute(self, invoice: str, principal: Principal, deps: ApiDeps) -> Recomputation:
+        """The invoice computed again at its cut, from minute aggregates and from raw events, beside what was billed."""
+        return await recompute(deps.engine, clickhouse_of(deps), principal.scope, invoice)
 
     @get("/{invoice:str}", guards=[require("invoices:read")])
     async def get(self, invoice: str, principal: Principal, deps: ApiDeps) -> KeptInvoice:

@@ -13,12 +13,13 @@ from msgspec import Struct
 
 from api.auth import Principal
 from api.deps import ApiDeps
+from domain.customers import references_of
 from domain.errors import FieldError, Invalid, Unavailable
 from domain.quantities import format_quantity
 from schemas.scope import Scope
 from schemas.usage import Usage, UsageQuery, UsageRow
 from stores.clickhouse.client import SERVICE, ClickhouseClient
-from stores.postgres.customers import get_customer, references_of
+from stores.postgres.customers import get_customer
 from stores.postgres.engine import autocommit
 from stores.postgres.meters import get_meter
 

@@ -28,5 +28,11 @@ def validate_customer(customer: Customer, id_prefix: str) -> None:
         seen.add(reference)
 
 
+def references_of(customer: Customer) -> list[str]:
+    """Every text an event may name the customer by; the id first."""
+    given = [] if customer.external_id is None else [customer.external_id]
+    return [customer.id, *given, *customer.aliases]
+
+
 def _invalid(pointer: str, code: str, message: str) -> Invalid:
     return Invalid(code, message, [FieldError(pointer=pointer, code=code, message=message)])

@@ -10,12 +10,14 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
+from domain.billing import bill, counted_by, failure_of, ranges_of
 from domain.closing import closable_before, due_page
 from domain.errors import Conflict, Unavailable
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.ids import Ids
 from runtime.settings import ClosingSettings
+from schemas.billing import Billing, CountedBy
 from schemas.closing import (
     BatchClosed,
     ClosingBatch,
@@ -27,6 +29,7 @@ from schemas.closing import (
     FailedPeriod,
 )
 from schemas.topics import USAGE_RAW
+from stores.billing import read_contracts, read_usage
 from stores.clickhouse.client import ClickhouseClient
 from stores.postgres.closings import billed_among, close_periods, due_subscriptions, is_any_due, keep_failure
 from stores.postgres.cutoffs import reach_of
@@ -34,7 +37,6 @@ from stores.postgres.cuts import Cuts
 from stores.postgres.engine import transaction
 from stores.postgres.ledger import Ledger
 from stores.postgres.progress import ProgressReader
-from workflows.billing import Billing, bill, failure_of, read_contracts, read_usage
 
 HEARTBEAT_S = 2.0
 
@@ -108,11 +110,11 @@ class ClosingActivities:
             left = [period for period in batch.periods if (period.subscription_id, period.start) not in billed]
             contracts = await read_contracts(self._engine, _subscriptions(left))
             cut = batch.cutoff.cut
-            usage = await read_usage(self._clickhouse, contracts, left, cut)
+            usage = await read_usage(self._clickhouse, contracts.meters, ranges_of(contracts, left), cut)
             closed, stopped = 0, []
             for subscription_id, periods in groupby(left, key=_subscription):
-                billing = bill(contracts, list(periods), usage, cut, self._ids)
-                done, failed = await self._keep(billing, contracts.generations, batch)
+                billing = bill(contracts, list(periods), usage, cut, self._ids.new)
+                done, failed = await self._keep(billing, counted_by(contracts, billing.held), batch)
                 closed += done
                 if failed is not None:
                     stopped.append(subscription_id)
@@ -123,9 +125,7 @@ class ClosingActivities:
         """Keeps why a period stands still. Safe to repeat by its period: the number of attempts grows."""
         await self._keep_failure(failed)
 
-    async def _keep(
-        self, billing: Billing, generations: dict[str, int], batch: ClosingBatch
-    ) -> tuple[int, FailedPeriod | None]:
+    async def _keep(self, billing: Billing, by: CountedBy, batch: ClosingBatch) -> tuple[int, FailedPeriod | None]:
         """Writes what was made: the number of periods closed, and what stopped the subscription."""
         failed = billing.failed
         closed = 0
@@ -136,7 +136,7 @@ class ClosingActivities:
                         conn,
                         billing.held,
                         billing.invoices,
-                        generations,
+                        by,
                         as_of=batch.cutoff.as_of,
                         now=self._clock.now(),
                     )

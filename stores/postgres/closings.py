@@ -1,6 +1,6 @@
 """Billing periods in PostgreSQL: which are due, and the one transaction that closes some."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.closing import invoice_number, next_period
 from domain.errors import Conflict
+from schemas.billing import CountedBy
 from schemas.closing import ClosableSubscription, DuePeriod, FailedPeriod
 from schemas.invoices import Invoice, KeptInvoice
 from schemas.meters import Meter
@@ -83,13 +84,13 @@ async def close_periods(
     conn: AsyncConnection,
     held: ClosableSubscription,
     made: Sequence[Invoice],
-    generations: Mapping[str, int],
+    by: CountedBy,
     *,
     as_of: datetime,
     now: datetime,
 ) -> list[KeptInvoice]:
     """Keeps the invoices of consecutive periods of one subscription, the first of which begins where it is closed to,
-    and moves the subscription on, in the caller's transaction: all or nothing.
+    and moves the subscription on, in the caller's transaction: all or nothing. `by` is what their usage was read by.
 
     Safe to repeat: raises Conflict `subscription_moved` when the subscription is no longer as `held` says, and the
     uniqueness of (subscription, period, kind, sequence) makes a second closing of a period impossible.
@@ -105,7 +106,7 @@ async def close_periods(
         raise Conflict("subscription_moved", f"the subscription {held.id} was closed or changed by another")
     numbers = await take_numbers(conn, held.scope, len(made))
     kept = [_kept(invoice, number, as_of, now) for invoice, number in zip(made, numbers, strict=True)]
-    await insert_invoices(conn, held.scope, kept, generations)
+    await insert_invoices(conn, held.scope, kept, by)
     await conn.execute(insert(billed_periods), [_billed(held.id, invoice) for invoice in kept])
     resolved = delete(closing_failures).where(
         closing_failures.c.subscription_id == held.id, closing_failures.c.period_start < last

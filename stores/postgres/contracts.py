@@ -8,6 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.contracts import GrantedFeature, HeldPlan, held_entitlements
+from domain.customers import references_of
 from domain.identity import customer_partition
 from schemas.contracts import CustomerContract
 from schemas.customers import Customer
@@ -15,7 +16,6 @@ from schemas.entitlements import EntitlementSpec
 from schemas.scope import Scope
 from schemas.topics import CONTRACTS_CHANGED
 from stores.postgres import outbox
-from stores.postgres.customers import references_of
 from stores.postgres.subscriptions import subscription_of
 from stores.postgres.tables import features, meters, plan_entitlements, plan_versions, subscriptions
 

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.customers import references_of
 from domain.errors import NotFound
 from schemas.catalog import CatalogChange, CustomerBody
 from schemas.customers import Customer
@@ -40,12 +41,6 @@ def _customer(row: Row[Any]) -> Customer:
         created_at=row.created_at,
         archived_at=row.archived_at,
     )
-
-
-def references_of(customer: Customer) -> list[str]:
-    """Every text an event may name the customer by; the id first."""
-    given = [] if customer.external_id is None else [customer.external_id]
-    return [customer.id, *given, *customer.aliases]
 
 
 async def create_customer(conn: AsyncConnection, scope: Scope, customer: Customer) -> int:

@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import NotFound
 from domain.quantities import format_quantity
+from schemas.billing import CountedBy
 from schemas.invoices import InvoiceLine, KeptInvoice
 from schemas.prices import RatedStep
 from schemas.scope import Scope
 from stores.postgres.rows import in_scope, page
-from stores.postgres.tables import invoice_lines, invoice_numbers, invoices
+from stores.postgres.tables import invoice_lines, invoice_numbers, invoices, prices
 
 
 async def take_numbers(conn: AsyncConnection, scope: Scope, count: int) -> range:
@@ -36,13 +37,12 @@ async def take_numbers(conn: AsyncConnection, scope: Scope, count: int) -> range
     return range(last - count + 1, last + 1)
 
 
-async def insert_invoices(
-    conn: AsyncConnection, scope: Scope, made: Sequence[KeptInvoice], generations: Mapping[str, int]
-) -> None:
-    """`generations` maps meter ids to the generation that was billed. Idempotency key: the invoice's id."""
-    await conn.execute(insert(invoices), [_invoice_values(scope, invoice) for invoice in made])
+async def insert_invoices(conn: AsyncConnection, scope: Scope, made: Sequence[KeptInvoice], by: CountedBy) -> None:
+    """`by` is what their usage was read by. Idempotency key: the invoice's id."""
+    names = {"customer_references": list(by.references)}
+    await conn.execute(insert(invoices), [_invoice_values(scope, invoice) | names for invoice in made])
     lines = [
-        _line_values(invoice.id, position, line, generations)
+        _line_values(invoice.id, position, line, by.generations)
         for invoice in made
         for position, line in enumerate(invoice.lines)
     ]
@@ -59,6 +59,29 @@ async def get_invoice(conn: AsyncConnection, scope: Scope, reference: str) -> Ke
             "invoice_not_found", f"there is no invoice {reference!r}; GET /v1/invoices lists those there are"
         )
     return (await _with_lines(conn, [row]))[0]
+
+
+async def counted_by_of(conn: AsyncConnection, invoice_id: str) -> CountedBy:
+    """What the invoice's usage was read by; no references where it was made before they were kept."""
+    names = select(invoices.c.customer_references).where(invoices.c.id == invoice_id)
+    references = (await conn.execute(names)).scalar_one()
+    lines = select(invoice_lines.c.meter_id, invoice_lines.c.generation).where(
+        invoice_lines.c.invoice_id == invoice_id, invoice_lines.c.meter_id.is_not(None)
+    )
+    generations = {row.meter_id: row.generation for row in await conn.execute(lines)}
+    return CountedBy(references=tuple(references or ()), generations=generations)
+
+
+async def plan_version_of(conn: AsyncConnection, invoice_id: str) -> str | None:
+    """The plan version whose prices the invoice was made with; None when it has no lines."""
+    query = (
+        select(prices.c.plan_version_id)
+        .join(invoice_lines, invoice_lines.c.price_id == prices.c.id)
+        .where(invoice_lines.c.invoice_id == invoice_id)
+        .limit(1)
+    )
+    found: str | None = (await conn.execute(query)).scalar_one_or_none()
+    return found
 
 
 async def list_invoices(

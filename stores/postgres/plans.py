@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, insert, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -101,7 +102,7 @@ async def archive_plan(conn: AsyncConnection, scope: Scope, plan: Plan, archived
 
 async def _with_versions(conn: AsyncConnection, rows: Iterable[Row[Any]], version_id: str | None = None) -> list[Plan]:
     heads = list(rows)
-    newest = select(plan_versions).distinct(plan_versions.c.plan_id)
+    newest = select(plan_versions).ext(distinct_on(plan_versions.c.plan_id))
     newest = newest.where(plan_versions.c.plan_id.in_([head.id for head in heads]))
     if version_id is not None:
         newest = newest.where(plan_versions.c.id == version_id)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest_asyncio
+from msgspec.structs import replace
 from sqlalchemy import text
 from temporalio.testing import ActivityEnvironment
 
@@ -17,10 +18,11 @@ from runtime.clock import SystemClock
 from runtime.settings import Settings
 from schemas.closing import ClosingBatch, DueQuestion
 from stores.kafka import Producer
+from stores.postgres.customers import change_customer, get_customer
 from stores.postgres.engine import transaction
 from stores.postgres.keys import ApiKeys
 from tests.support.asgi import request
-from tests.support.closing import Books, books, call
+from tests.support.closing import SCOPE, Books, books, call
 from tests.support.usage_events import ENVIRONMENT, TENANT
 
 MAY, JUNE = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6))
@@ -54,6 +56,7 @@ async def app(made: Books) -> Api:
             auth=Authenticator(keys, 2.0, asyncio.get_running_loop().time),
             limits=LimitsView(settings.kafka),
             stopping=asyncio.Event(),
+            clickhouse=made.clickhouse,
         )
     )
 
@@ -100,3 +103,42 @@ async def test_a_line_says_which_generation_of_its_meter_was_billed(made: Books)
     async with transaction(made.engine) as conn:
         found = await conn.execute(text("SELECT DISTINCT price_key, generation FROM invoice_lines ORDER BY 1"))
         assert [tuple(row) for row in found] == [("calls", 1), ("fee", None), ("users", 1)]
+
+
+async def test_an_invoice_comes_to_the_same_cent_whatever_arrives_later(app: Api, made: Books) -> None:
+    headers = await key(made, "invoices:read", "usage:read")
+    [june] = [one for one in await made.invoices("sub_acme") if one.period_start == JUNE]
+    usage = "/v1/usage?meter=count&customer=acme&from=2026-06-01T00:00:00Z&to=2026-07-01T00:00:00Z"
+    # Late events of the period, and old events of a name that becomes the customer's only now.
+    late = [call(number, "acme", JUNE, f"late-{number}", cut=june.cut) for number in range(2, 6)]
+    await made.count([*late, call(9, "renamed", JUNE, "zoe", cut=june.cut - 1)])
+    async with transaction(made.engine) as conn:
+        acme = await get_customer(conn, SCOPE, "acme")
+        await change_customer(conn, SCOPE, replace(acme, aliases=(*acme.aliases, "renamed")))
+    _, now = await get(app, usage, headers)
+    _, then = await get(app, f"{usage}&at={june.cut}", headers)
+    assert (now["total"], then["total"]) == ("6", "2")
+    status, body = await get(app, f"/v1/invoices/{june.number}/recompute", headers)
+    assert (status, body["same"], body["cut"]) == (200, True, june.cut), body
+    assert body["total"] == {"billed": "32.25", "windows": "32.25", "events": "32.25"}
+    lines = {line["price_key"]: line for line in body["lines"]}
+    one = {"quantity": "1", "exact_amount": "0.25", "amount": "0.25"}
+    calls = lines["calls"]
+    assert (calls["billed"], calls["windows"], calls["events"], calls["same"]) == (one, one, one, True)
+    for invoice in await made.invoices():
+        _, body = await get(app, f"/v1/invoices/{invoice.id}/recompute", headers)
+        assert body["same"] is True, body
+
+
+async def test_a_recomputation_shows_which_source_no_longer_says_what_was_billed(app: Api, made: Books) -> None:
+    headers = await key(made, "invoices:read")
+    [june] = [one for one in await made.invoices("sub_acme") if one.period_start == JUNE]
+    await made.clickhouse.command(
+        f"ALTER TABLE {made.clickhouse.reads('usage_windows')} DELETE WHERE customer = 'acme' SETTINGS mutations_sync = 2"
+    )
+    _, body = await get(app, f"/v1/invoices/{june.id}/recompute", headers)
+    assert body["same"] is False
+    assert body["total"] == {"billed": "32.25", "windows": "31.00", "events": "32.25"}
+    assert [line["price_key"] for line in body["lines"] if not line["same"]] == ["calls", "users"]
+    status, body = await get(app, "/v1/invoices/INV-009999/recompute", headers)
+    assert (status, body["code"]) == (404, "invoice_not_found")

@@ -1,0 +1,86 @@
+"""Everything that decides invoices, read from PostgreSQL and ClickHouse. Nothing is written."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from domain.billing import counted_by, period_ranges, recomputed
+from schemas.billing import BilledMeter, Contracts, Counted, Recomputation
+from schemas.closing import DuePeriod
+from schemas.meters import Meter
+from schemas.scope import Scope
+from schemas.usage import UsageRange
+from stores.clickhouse.aggregates import value_of
+from stores.clickhouse.client import ClickhouseClient
+from stores.clickhouse.usage_many import recount_of_many, usage_of_many
+from stores.postgres.closings import closable_subscriptions, meters_by_id
+from stores.postgres.customers import customers_by_id
+from stores.postgres.engine import transaction
+from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of
+from stores.postgres.plans import get_plan_version
+
+
+async def read_contracts(engine: AsyncEngine, subscription_ids: Sequence[str]) -> Contracts:
+    """In one transaction. Raises `Unavailable`."""
+    async with transaction(engine) as conn:
+        held = await closable_subscriptions(conn, subscription_ids)
+        sold = {(one.plan_version_id, one.scope) for one in held.values()}
+        plans = {
+            version_id: await get_plan_version(conn, scope, version_id) for version_id, scope in sorted(sold, key=str)
+        }
+        meter_ids = {price.meter_id for plan in plans.values() for price in plan.prices if price.meter_id is not None}
+        return Contracts(
+            held=held,
+            plans=plans,
+            customers=await customers_by_id(conn, [one.customer_id for one in held.values()]),
+            meters=await meters_by_id(conn, sorted(meter_ids)),
+        )
+
+
+async def read_usage(
+    clickhouse: ClickhouseClient,
+    meters: Mapping[str, Meter],
+    ranges: Mapping[Scope, Mapping[BilledMeter, UsageRange]],
+    cut: int,
+) -> dict[BilledMeter, Counted]:
+    """All usage of the ranges at cutoff `cut`: two statements a tenant and environment, whatever their number.
+
+    Raises `Unavailable`.
+    """
+    counted: dict[BilledMeter, Counted] = {}
+    for scope, wanted in ranges.items():
+        asked = list(wanted.values())
+        counts = await usage_of_many(clickhouse, scope.tenant, scope.environment, asked, cut)
+        recounts = await recount_of_many(clickhouse, scope.tenant, scope.environment, asked, cut)
+        for billed, count, recount in zip(wanted, counts, recounts, strict=True):
+            aggregation = meters[billed.meter_id].aggregation
+            counted[billed] = Counted(value=value_of(count, aggregation), recount=value_of(recount, aggregation))
+    return counted
+
+
+async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Scope, reference: str) -> Recomputation:
+    """The invoice computed again: at its cut, with its prices, names and meters, from windows and from events.
+
+    Raises NotFound `invoice_not_found`, `Unavailable`.
+    """
+    async with transaction(engine) as conn:
+        invoice = await get_invoice(conn, scope, reference)
+        version_id = await plan_version_of(conn, invoice.id)
+        kept = await counted_by_of(conn, invoice.id)
+    contracts = await read_contracts(engine, [invoice.subscription_id])
+    held = contracts.held[invoice.subscription_id]
+    plan = contracts.plans[held.plan_version_id]
+    meters = contracts.meters
+    if version_id is not None and version_id != held.plan_version_id:
+        # The subscription has another plan by now: this invoice was made with the one it had then.
+        async with transaction(engine) as conn:
+            plan = await get_plan_version(conn, scope, version_id)
+            meters = await meters_by_id(conn, [one.meter_id for one in plan.prices if one.meter_id is not None])
+        held = replace(held, plan_version_id=version_id, cadence=plan.cadence)
+    now = counted_by(contracts, held)
+    by = replace(kept, references=kept.references or now.references)
+    period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
+    ranges = {scope: period_ranges(held, plan, period, by)}
+    usage = await read_usage(clickhouse, meters, ranges, invoice.cut)
+    return recomputed(invoice, held, plan, usage)
