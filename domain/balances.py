@@ -94,20 +94,16 @@ def with_reading(
     balances: CustomerBalances, key: CounterKey, aggregation: Aggregation, state: UsageState, guard: Mapping[int, int]
 ) -> CustomerBalances:
     """With the counter as it was read at exactly the positions of `guard`, which were read first (protocol 4, 27)."""
-    read = Counter(
-        key=key,
-        aggregation=aggregation,
-        guard=dict(guard),
-        matches=state.matches,
-        values=state.values,
-        total=state.total,
-        lowest=state.lowest,
-        highest=state.highest,
-        latest=state.latest,
-        uniques=state.uniques,
-    )
     others = [one for one in balances.counters if one.key != key]
+    read = counters.as_read(key, aggregation, state, guard)
     return replace(balances, counters=tuple(sorted([*others, read], key=lambda one: one.key)))
+
+
+def comparable(balances: CustomerBalances, applied: Mapping[int, int]) -> list[Counter]:
+    """The counters that hold the usage up to exactly the positions of `applied`: all but those that are to be read, and
+    those that were read further on.
+    """
+    return [one for one in balances.counters if not one.due and _covers(applied, one.guard)]
 
 
 def behind(balances: CustomerBalances, floor: Mapping[int, int]) -> CustomerBalances:

@@ -14,6 +14,7 @@ from schemas.contracts import CustomerContract, Entitlement
 from schemas.deltas import UsageChange
 from schemas.meters import Aggregation
 from schemas.periods import FOREVER, Cadence, Period
+from schemas.usage import UsageState
 
 # What cannot be added up from deltas: read again when touched (protocol 27).
 REREAD: frozenset[Aggregation] = frozenset({"unique_count"})
@@ -104,6 +105,22 @@ def applied(
         lowest=lowest,
         highest=highest,
         latest=latest,
+    )
+
+
+def as_read(key: CounterKey, aggregation: Aggregation, state: UsageState, guard: Mapping[int, int]) -> Counter:
+    """The counter as the usage has it, up to the positions of `guard`."""
+    return Counter(
+        key=key,
+        aggregation=aggregation,
+        guard=dict(guard),
+        matches=state.matches,
+        values=state.values,
+        total=state.total,
+        lowest=state.lowest,
+        highest=state.highest,
+        latest=state.latest,
+        uniques=state.uniques,
     )
 
 

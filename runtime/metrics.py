@@ -94,6 +94,14 @@ balances_pending = Gauge(
 balances_read = Counter(
     "meterstream_balances_counters_read_total", "Counters that were read from the usage.", registry=REGISTRY
 )
+balances_compared = Counter(
+    "meterstream_balances_compared_total", "Counters that were compared with the usage.", registry=REGISTRY
+)
+balances_difference = Gauge(
+    "meterstream_balances_difference",
+    "Counters that the usage contradicted when they were compared last: always 0, or it is an alarm.",
+    registry=REGISTRY,
+)
 balances_mended = Counter(
     "meterstream_balances_mended_total",
     "Partitions whose balances were read anew, because state or deltas had been lost.",

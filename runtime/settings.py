@@ -154,6 +154,8 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A partition without records says this often how far it is."""
     stuck_after_s: float = 5.0
     """Records that the log has and that do not come for so long are asked for directly (protocol 16)."""
+    filter_range_events: int = 250_000
+    """A filter being rebuilt reads, sorts and verifies about so many identities at once, the first before it serves."""
     reject_streak_max: int = 100_000
     """Events rejected in a row before the partition stops: the brake."""
 
@@ -161,6 +163,10 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
 class BalancesSettings(msgspec.Struct, frozen=True, kw_only=True):
     flush_interval_s: float = 0.1
     """State and freshness records leave at most this often a partition."""
+    reconcile_interval_s: float = 5.0
+    """Pause between comparisons of counters with the usage; 0 compares nothing."""
+    reconcile_batch: int = 200
+    """Customers compared at a time."""
 
 
 class ClosingSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,8 @@ SERVICE = "kafka"
 DESCRIBE_BATCH_TIMEOUT_FACTOR = 3
 
 _URL_SAFE = str.maketrans("+/", "-_", "=")
+# What can be made again from the other topics and the stores: created anew when it was lost, and taken as it is then.
+_DERIVED = frozenset({BALANCES_CHANGELOG})
 _CHANGELOG_CONFIG = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(HOUR_MS)}
 
 
@@ -206,6 +208,8 @@ async def recorded_ids(engine: AsyncEngine) -> dict[str, str]:
 async def checked_topic_ids(engine: AsyncEngine, settings: KafkaSettings) -> dict[str, str]:
     """Topic ids by name, asked once at a process' start: Kafka's are the recorded ones, settings too, or `Conflict`.
 
+    A derived topic (Faust's changelog) may have been created anew: its id is Kafka's.
+
     Raises `Conflict("topics_missing")` before `meterstream migrate` was run.
     """
     wanted = wanted_topics(settings)
@@ -215,7 +219,10 @@ async def checked_topic_ids(engine: AsyncEngine, settings: KafkaSettings) -> dic
         raise Conflict("topics_missing", f"not created yet: {', '.join(unknown)}: run `meterstream migrate`")
     found = await TopicAdmin(settings).find([topic.name for topic in wanted])
     _refuse(wanted, found, recorded)
-    return recorded
+    lost = sorted(_DERIVED - set(found))
+    if lost:
+        raise Conflict("topics_missing", f"lost: {', '.join(lost)}: run `meterstream migrate`")
+    return {**recorded, **{name: found[name].topic_id for name in _DERIVED}}
 
 
 async def _find_all(admin: TopicAdmin, wanted: Sequence[Topic]) -> dict[str, FoundTopic]:
@@ -234,7 +241,7 @@ def _refuse(wanted: Sequence[Topic], found: dict[str, FoundTopic], recorded: dic
     for topic in wanted:
         existing, known_id = found.get(topic.name), recorded.get(topic.name)
         if existing is None:
-            if known_id is not None:
+            if known_id is not None and topic.name not in _DERIVED:
                 raise Conflict(
                     "topic_lost",
                     f"topic {topic.name} is recorded with the id {known_id} but Kafka does not have it: point"
@@ -242,7 +249,7 @@ def _refuse(wanted: Sequence[Topic], found: dict[str, FoundTopic], recorded: dic
                     " positions again",
                 )
             continue
-        if known_id is not None and existing.topic_id != known_id:
+        if known_id is not None and existing.topic_id != known_id and topic.name not in _DERIVED:
             raise Conflict(
                 "topic_replaced",
                 f"topic {topic.name} has the id {existing.topic_id}, recorded is {known_id}: it was deleted and created"

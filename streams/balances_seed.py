@@ -16,7 +16,7 @@ from runtime.clock import Clock
 from schemas.balances import CounterKey, CustomerBalances
 from schemas.contracts import CustomerContract
 from schemas.meters import Aggregation
-from schemas.usage import UsageRange
+from schemas.usage import UsageRange, UsageState
 from stores.clickhouse.client import ClickhouseClient
 from stores.clickhouse.usage_many import usage_of_many_at_positions
 from stores.postgres.cuts import Cuts
@@ -73,22 +73,32 @@ class Seeds:
     ) -> dict[str, CustomerBalances]:
         """`held` with what was wished for, by name. Raises Unavailable; safe to repeat."""
         found = dict(held)
-        by_scope: defaultdict[tuple[str, str], list[tuple[Wish, CounterKey, Aggregation]]] = defaultdict(list)
-        for wish in wishes:
-            scope = (wish.contract.tenant, wish.contract.environment)
-            by_scope[scope] += [(wish, key, aggregation) for key, aggregation in wish.keys.items()]
-        for (tenant, environment), wanted in by_scope.items():
+        wanted = [(wish, key, aggregation) for wish in wishes for key, aggregation in wish.keys.items()]
+        states = await self.states([(wish.contract, key) for wish, key, _ in wanted], at)
+        for (wish, key, aggregation), state in zip(wanted, states, strict=True):
+            found[wish.name] = fold.with_reading(found[wish.name], key, aggregation, state, at.vector)
+        return found
+
+    async def states(
+        self, counters: Sequence[tuple[CustomerContract, CounterKey]], at: Positions
+    ) -> Sequence[UsageState]:
+        """What the usage says of each counter, in order. Raises Unavailable."""
+        by_scope: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for place, (contract, _) in enumerate(counters):
+            by_scope[contract.tenant, contract.environment].append(place)
+        found = [UsageState()] * len(counters)
+        for (tenant, environment), places in by_scope.items():
             states = await usage_of_many_at_positions(
                 self._clickhouse,
                 tenant,
                 environment,
-                [_range(wish.contract, key) for wish, key, _ in wanted],
+                [_range(*counters[place]) for place in places],
                 cut_below=at.cut_below,
                 topic_id=self._topic_id,
                 vector=at.vector,
             )
-            for (wish, key, aggregation), state in zip(wanted, states, strict=True):
-                found[wish.name] = fold.with_reading(found[wish.name], key, aggregation, state, at.vector)
+            for place, state in zip(places, states, strict=True):
+                found[place] = state
         return found
 
 

@@ -21,11 +21,13 @@ from schemas.contracts import CustomerContract, EntitlementsState, PartitionFres
 from schemas.deltas import BlockDeltas
 from schemas.topics import CONTRACTS_CHANGED, ENTITLEMENTS_STATE, ENTITLEMENTS_THRESHOLDS, USAGE_DELTAS
 from streams.balances_owned import Batch, Owned, Share
+from streams.balances_reconcile import Reconciliation
 from streams.balances_seed import MAX_COUNTERS, Pace, Seeds, Wish
 from streams.balances_table import BalancesTable
 from streams.balances_takeover import TakeOver
 from streams.consume import Rejection
 from streams.deps import WorkerDeps
+from streams.tables import is_current
 
 # Customers looked at by one batch for counters to read.
 _LOOKED_AT = 1_000
@@ -47,11 +49,19 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
 class Balances:
     """`streams.consume.Steps` of the balances worker. In each generation of the group a partition is taken over anew."""
 
-    def __init__(self, deps: WorkerDeps, table: BalancesTable, seeds: Seeds, take_over: TakeOver) -> None:
+    def __init__(
+        self,
+        deps: WorkerDeps,
+        table: BalancesTable,
+        seeds: Seeds,
+        take_over: TakeOver,
+        reconciliation: Reconciliation,
+    ) -> None:
         self._deps = deps
         self._table = table
         self._seeds = seeds
         self._take_over = take_over
+        self._reconciliation = reconciliation
         self._owned: dict[int, Owned] = {}
         self._pace = Pace(deps.clock)
         self._emitted_at = 0.0
@@ -73,6 +83,8 @@ class Balances:
             event = incoming[-1].event
             owned = self._owned.get(partition)
             if owned is None or owned.generation != event.message.generation_id:
+                generation = event.message.generation_id
+                self._owned = {number: one for number, one in self._owned.items() if one.generation == generation}
                 self._owned[partition] = owned = await self._take_over.owned(partition, event)
             await self._take_over.check_order(partition, owned, [one.event.message for one in incoming])
             reason = first_gap(owned.progress, [one.deltas for one in incoming if one.deltas is not None])
@@ -111,6 +123,9 @@ class Balances:
             self._table.write(share.event, changed, progress)
             owned.progress = progress
         await self._table.drained()
+        for share in effects.shares:
+            if is_current(share.event):
+                self._reconciliation.offer(share.partition, share.owned, self._owned)
 
     # --- folding ---
 
@@ -120,6 +135,7 @@ class Balances:
         tenure, batch = owned.version
         owned.version = (tenure, batch + 1)
         now = self._deps.clock.now()
+        self._fold_differing(share)
         for one in incoming:
             after = one.event.message.offset + 1
             if one.event.message.topic == CONTRACTS_CHANGED:
@@ -132,6 +148,14 @@ class Balances:
                 self._fold_deltas(share, one.deltas)
         owned.take_due(now)
         return share
+
+    def _fold_differing(self, share: Share) -> None:
+        for name, keys in share.owned.differing.items():
+            held = self._held(share, name)
+            if held is not None:
+                share.after[name] = fold.with_due(held, keys)
+                share.touched.add(name)
+        share.owned.differing = {}
 
     def _fold_contract(self, share: Share, contract: CustomerContract, now: datetime) -> None:
         name = f"{contract.tenant}/{contract.environment}/{contract.customer_id}"

@@ -71,10 +71,12 @@ class GreatestTable(faust.Table):  # type: ignore[type-arg]  # keys and values a
         self.sent.append(sent)
         return sent
 
-    def items_of(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values of one partition, as the local store has them at this moment."""
+    def items_of(self, partition: int, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys from `first` on, in order, with their values, as the local store has them at this moment."""
         store: Any = self.data
-        yield from store._visible_items(store._db_for_partition(partition))  # noqa: SLF001
+        for key, value in store._db_for_partition(partition).items(from_key=first or None):  # noqa: SLF001
+            if key != store.offset_key:
+                yield key, value
 
     def _on_changelog_sent(self, fut: Any) -> None:
         place = fut.result()
@@ -115,9 +117,9 @@ class BalancesTable:
             value = self._table.get(_progress_key(event.message.partition))
         return None if value is None else _progress.decode(value)
 
-    def customers_of(self, partition: int) -> Iterator[tuple[str, CustomerBalances]]:
-        """Every customer of an owned partition, from the local store."""
-        for key, value in self._table.items_of(partition):
+    def customers_of(self, partition: int, after: str = "") -> Iterator[tuple[str, CustomerBalances]]:
+        """Every customer of an owned partition, or those after one, from the local store."""
+        for key, value in self._table.items_of(partition, f"{after}\0".encode() if after else b""):
             if not key.startswith(_PROGRESS):
                 yield key.decode(), _customers.decode(value)
 

@@ -60,7 +60,9 @@ def run_worker(settings: Settings, role: Role, clock: Clock) -> NoReturn:
     elif role == "notifications":
         notifications.register(app, deps)
     else:
-        importlib.import_module("streams.balances").register(app, deps)  # its libraries are loaded by its role alone
+        balances = importlib.import_module("streams.balances")  # its libraries are loaded by its role alone
+        loop.run_until_complete(balances.check_local_state(app, deps))
+        balances.register(app, deps)
     health = Health(
         app,
         host=settings.worker.health_host,

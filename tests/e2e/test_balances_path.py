@@ -3,149 +3,40 @@
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from api.entitlements_view import EntitlementsFold
-from domain.errors import NotFound
-from domain.identity import customer_partition
-from runtime.settings import load_settings
 from schemas.catalog import CatalogVersion
-from schemas.contracts import CustomerContract, Entitlement, ThresholdCrossed
-from schemas.entitlements import CheckAnswer
+from schemas.contracts import ThresholdCrossed
 from schemas.events import UsageEvent
-from schemas.meters import Meter
-from schemas.topics import (
-    BALANCES_CHANGELOG,
-    CATALOG_CHANGED,
-    CONTRACTS_CHANGED,
-    ENTITLEMENTS_STATE,
-    ENTITLEMENTS_THRESHOLDS,
-    USAGE_RAW,
-)
-from stores.clickhouse.client import ClickhouseClient
-from stores.kafka import Record as ViewRecord
-from stores.postgres.engine import create_engine
-from stores.postgres.ledger import Ledger
-from stores.topics import recorded_ids
-from tests.support.ingest import (
-    ENVIRONMENT,
-    NOW,
-    PARTITIONS,
-    TENANT,
-    Stack,
-    catalog,
-    event,
-    records_of,
-)
-from tests.support.pipeline import command, produce, read_topic, settings_of, worker
+from schemas.topics import BALANCES_CHANGELOG, CATALOG_CHANGED, ENTITLEMENTS_THRESHOLDS, USAGE_RAW
+from tests.support.balances import LIMIT, METERS, agrees, contract, contracts_sent, expected, fold_of, looking_at
+from tests.support.ingest import ENVIRONMENT, PARTITIONS, TENANT, Stack, catalog, event, records_of
+from tests.support.pipeline import Worker, command, produce, read_topic, settings_of, worker
 from tests.support.servers import running
 from tests.support.waiting import eventually_async
 
-METERS = [
-    Meter(id="met_calls", key="calls", event_types=("call",), aggregation="count"),
-    Meter(id="met_bytes", key="bytes", event_types=("call",), aggregation="sum", value_property="bytes"),
-    Meter(id="met_users", key="users", event_types=("call",), aggregation="unique_count", value_property="user"),
-]
-BEGAN = (NOW - timedelta(days=20)).replace(microsecond=0)
-FEATURES = {"met_calls": "count", "met_bytes": "sum", "met_users": "unique_count"}
-LIMIT = Decimal(300)
-Checks = dict[tuple[str, str], CheckAnswer]
+# Of four customers: the count of all time, and the other two of this month and the next.
+COUNTERS = 4 * 5
 
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     with running("kafka", "postgres", "clickhouse") as endpoints:
-        found = settings_of(endpoints, tmp_path_factory.mktemp("balances"))
+        found = settings_of(
+            endpoints, tmp_path_factory.mktemp("balances"), METERSTREAM_BALANCES_RECONCILE_INTERVAL_S="0.2"
+        )
         command(found, "migrate")
         yield found
 
 
 @pytest.fixture
 async def stack(environ: dict[str, str]) -> AsyncIterator[Stack]:
-    settings = load_settings(environ)
-    engine = create_engine(settings.postgres)
-    clickhouse = ClickhouseClient(settings.clickhouse)
-    topic_id = (await recorded_ids(engine))[USAGE_RAW]
-    yield Stack(settings, topic_id, Ledger(engine), clickhouse)
-    await clickhouse.close()
-    await engine.dispose()
-
-
-def contract(customer: int, version: int, references: Sequence[str] = ()) -> CustomerContract:
-    return CustomerContract(
-        version=version,
-        tenant=TENANT,
-        environment=ENVIRONMENT,
-        customer_id=f"cus_{customer}",
-        references=[f"cus_{customer}", f"c{customer}", *references],
-        entitlements=[
-            Entitlement(
-                feature_id=f"fea_{meter}",
-                feature_key=meter,
-                kind="metered",
-                subscription_id=f"sub_{customer}",
-                starts_at=BEGAN,
-                meter_id=meter,
-                aggregation=aggregation,
-                limit=LIMIT,
-                usage_period="never" if meter == "met_calls" else "month",
-                anchor_at=BEGAN,
-            )
-            for meter, aggregation in FEATURES.items()
-        ],
-    )
-
-
-async def contracts_sent(stack: Stack, contracts: Sequence[CustomerContract]) -> None:
-    for one in contracts:
-        name = f"{one.tenant}/{one.environment}/{one.customer_id}"
-        partition = customer_partition(one.tenant, one.environment, one.customer_id, PARTITIONS)
-        await produce(
-            stack.bootstrap, CONTRACTS_CHANGED, [(partition, msgspec.json.encode(one), [])], key=name.encode()
-        )
-
-
-async def fold_of(stack: Stack) -> EntitlementsFold:
-    fold = EntitlementsFold()
-    for one in await read_topic(stack.bootstrap, ENTITLEMENTS_STATE, PARTITIONS):
-        fold.apply(
-            ViewRecord(
-                partition=one.partition, offset=one.offset, timestamp_ms=one.timestamp, key=one.key, value=one.value
-            )
-        )
-    return fold
-
-
-def expected(events: Sequence[UsageEvent], customers: Sequence[int]) -> dict[tuple[str, str], Decimal]:
-    found: dict[tuple[str, str], Decimal] = {}
-    for customer in customers:
-        own = [one for one in events if one.customer == f"c{customer}" and (one.time or NOW) >= BEGAN]
-        values = [one.properties for one in own]
-        found[f"c{customer}", "met_calls"] = Decimal(len(own))
-        found[f"c{customer}", "met_bytes"] = sum((value["bytes"] for value in values), Decimal(0))
-        found[f"c{customer}", "met_users"] = Decimal(len({value["user"] for value in values}))
-    return found
-
-
-async def agrees(stack: Stack, events: Sequence[UsageEvent], customers: Sequence[int]) -> bool:
-    """Whether each check says what counting by hand says."""
-    fold = await fold_of(stack)
-    for (customer, feature), usage in expected(events, customers).items():
-        try:
-            held = fold.find(TENANT, ENVIRONMENT, customer)
-        except NotFound as missing:
-            raise AssertionError(customer) from missing
-        as_of = fold.as_of(held)
-        answer = held.standings.check(feature, Decimal(0), now=datetime.now(UTC), as_of=as_of, stale=False)  # noqa: TID251
-        assert (customer, feature, answer.usage) == (customer, feature, usage)
-        assert answer.allowed == (usage < LIMIT)
-    return True
+    async with looking_at(environ) as stack:
+        yield stack
 
 
 async def test_limits_flip_exactly_through_late_contracts_and_a_kill(
@@ -187,6 +78,11 @@ async def test_limits_flip_exactly_through_late_contracts_and_a_kill(
                 for one in [*first, *second, *third, *fourth]
             ]
             await eventually_async(lambda: agrees(stack, sent, [0, 1, 2, 3]), 40, every_s=0.5)
+        await _plant_difference(stack)
+        with worker(environ, "balances", log) as healing:
+            await eventually_async(lambda: b"differs from the usage" in log.read_bytes(), 40)
+            await eventually_async(lambda: agrees(stack, sent, [0, 1, 2, 3]), 20, every_s=0.5)
+            await _is_reconciled(healing)
     await _check_thresholds(stack, sent)
 
 
@@ -206,6 +102,32 @@ async def _write_late(stack: Stack) -> None:
     assert len(earliest) > PARTITIONS
     for key, record in earliest.items():
         await produce(stack.bootstrap, BALANCES_CHANGELOG, [(record.partition, record.value, [])], key=key)
+
+
+async def _plant_difference(stack: Stack) -> None:
+    """A customer's newest record of the changelog with another count, as the newest one of all."""
+    newest: dict[bytes, Any] = {}
+    for record in await read_topic(stack.bootstrap, BALANCES_CHANGELOG, PARTITIONS):
+        value = msgspec.json.decode(record.value)
+        if not newest.get(record.key) or value["version"] >= newest[record.key][1]["version"]:
+            newest[record.key] = record.partition, value
+    key = f"{TENANT}/{ENVIRONMENT}/cus_1".encode()
+    partition, value = newest[key]
+    value["version"][1] += 1_000_000
+    counter = next(one for one in value["counters"] if one["aggregation"] == "count")
+    counter["matches"] += 1
+    await produce(stack.bootstrap, BALANCES_CHANGELOG, [(partition, msgspec.json.encode(value), [])], key=key)
+
+
+async def _is_reconciled(running: Worker) -> None:
+    """Every counter was compared since, and none differs."""
+    before = running.metric("meterstream_balances_compared_total")
+
+    async def compared() -> bool:
+        assert running.metric("meterstream_balances_compared_total") > before + COUNTERS
+        return running.metric("meterstream_balances_difference") == 0
+
+    await eventually_async(compared, 30)
 
 
 async def _check_thresholds(stack: Stack, events: Sequence[UsageEvent]) -> None:

@@ -1,6 +1,6 @@
 """Real servers for integration tests: each is started by the first test that asks for it, once a run."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -33,3 +33,17 @@ def clickhouse_url() -> Iterator[str]:
     """http://127.0.0.1:port of an empty server."""
     with running("clickhouse") as endpoints:
         yield endpoints["clickhouse_url"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed contract of Faust says which version it is about."""
+    report = yield
+    if report.failed and item.path.name == "test_faust_contract.py":
+        report.sections.append(
+            (
+                "contract",
+                "faust-streaming==0.15.3 is pinned in pyproject.toml: another version does not keep this contract",
+            )
+        )
+    return report

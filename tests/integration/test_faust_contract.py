@@ -1,26 +1,34 @@
 """What we rely on in the pinned Faust: an upgrade that changes it must fail here, not in production."""
 
 import asyncio
+import contextlib
 import functools
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage, FutureMessage
 from mode.supervisors import CrashingSupervisor
 
 from runtime.settings import Settings, WorkerSettings
-from streams.app import PRODUCER_BUFFER_MESSAGES, App, create_app
+from streams.app import PRODUCER_BUFFER_MESSAGES, App, create_app, table_options
+from streams.balances_table import GreatestTable
+from streams.tables import NotOwnedError, drain, is_current, require_current
 from streams.transport import Consumer, Producer, Transport
 from tests.support.faust_agent import PARTITIONS, TABLE, TOPIC
-from tests.support.pipeline import Record, produce
+from tests.support.pipeline import Record, end_offsets, produce
 from tests.support.servers import ROOT
 from tests.support.waiting import eventually
 
@@ -176,19 +184,176 @@ def test_a_guarded_table_counts_exactly_through_kills(
         agents[-1].process.wait(20)
     agents.append(Agent(kafka_bootstrap, tmp_path, "table"))
     eventually(functools.partial(_has_seen, tmp_path, sent), 90)
-    asyncio.run(produce(kafka_bootstrap, TOPIC, [(0, b"t-last", []), (1, b"t-last", [])]))
-    values = sent + 2
-    eventually(lambda: _counted(tmp_path) >= values, 30)
+    asyncio.run(produce(kafka_bootstrap, TOPIC, [(number, b"t-last", []) for number in range(PARTITIONS)]))
+    _counts_all(kafka_bootstrap, tmp_path)
     assert agents[-1].stop() == 0
-    assert _counted(tmp_path) in {values, values + 8}  # the eight values of the test before, where it ran
+
+
+def test_no_record_is_lost_or_doubled_while_workers_come_and_go(
+    kafka_bootstrap: str, topics: None, agents: list[Agent], tmp_path: Path
+) -> None:
+    """The assignment race under load: a worker is added, one is killed, one is stopped and continued, one leaves.
+
+    Any gap ends a worker with an error.
+    """
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with _load(kafka_bootstrap):
+        agents.append(Agent(kafka_bootstrap, first, "table"))
+        eventually(lambda: len(seen(first)) > 200, 60)
+        agents.append(Agent(kafka_bootstrap, second, "table"))
+        _both_go_on(first, second)
+        agents[0].process.kill()
+        agents[0].process.wait(20)
+        before = len(seen(second))
+        agents.append(Agent(kafka_bootstrap, first, "table"))
+        eventually(lambda: len(seen(second)) > before + 500, 60)
+        _both_go_on(first, second)
+        agents[1].process.send_signal(signal.SIGSTOP)
+        before = len(seen(first))
+        eventually(lambda: len(seen(first)) > before + 1_000, 60)
+        agents[1].process.send_signal(signal.SIGCONT)
+        _both_go_on(first, second)
+        assert agents[1].stop() == 0
+    _counts_all(kafka_bootstrap, first)
+    assert agents[2].stop() == 0
+
+
+@contextlib.contextmanager
+def _load(broker: str) -> Iterator[None]:
+    """Records for every partition all the time."""
+    stopping = threading.Event()
+
+    def send() -> None:
+        for number in itertools.count():
+            if stopping.is_set():
+                return
+            values: list[Record] = [(place, b"t%d-%d" % (number, place), []) for place in range(PARTITIONS)]
+            asyncio.run(produce(broker, TOPIC, values * 5))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        sender.join()
+
+
+def _both_go_on(first: Path, second: Path) -> None:
+    before = len(seen(first)), len(seen(second))
+    eventually(lambda: len(seen(first)) > before[0] + 100 and len(seen(second)) > before[1] + 100, 60)
+
+
+def _counts_all(broker: str, directory: Path) -> None:
+    """One worker has everything by now, each record once."""
+    ends = asyncio.run(end_offsets(broker, TOPIC, PARTITIONS))
+    wanted = " ".join(f"{number}={end}" for number, end in sorted(ends.items()))
+    eventually(lambda: (directory / "counts").read_text() == wanted, 60)
 
 
 def _has_seen(directory: Path, count: int) -> bool:
     return len({one for one in seen(directory) if one[0] == "t"}) >= count
 
 
-def _counted(directory: Path) -> int:
-    path = directory / "counts"
-    if not path.exists():
-        return 0
-    return sum(int(part.split("=")[1]) for part in path.read_text().split())
+async def test_without_a_commit_reading_begins_at_the_beginning(app: App) -> None:
+    """Faust itself leaves such a partition where it was fetched to, past what it dropped at the assignment."""
+    consumer: Any = app.consumer
+    sought: list[Any] = []
+
+    async def seek_to_committed() -> dict[TP, int | None]:
+        return {PLACE: None, TP("a", 1): 7, TP("b", 0): None}
+
+    async def earliest_offsets(*places: TP) -> dict[TP, int]:
+        return dict.fromkeys(places, 3)
+
+    async def seek_wait(offsets: dict[TP, int]) -> None:
+        sought.append(offsets)
+
+    consumer._thread = SimpleNamespace(seek_to_committed=seek_to_committed)
+    consumer.assignment = lambda: {PLACE}
+    consumer.earliest_offsets, consumer.seek_wait = earliest_offsets, seek_wait
+    consumer._is_changelog_tp = lambda tp: tp.topic == "b"
+    await consumer.perform_seek()
+    assert sought == [{PLACE: 3}]
+    assert (consumer.committed(PLACE), consumer.committed(TP("a", 1))) == (None, 7)
+
+
+class _Event:
+    """What the table asks of an event, in generation 1 of the group."""
+
+    def __init__(self, message: ConsumerMessage) -> None:
+        self.message = message
+        self.app = SimpleNamespace(consumer_generation_id=1)
+
+
+def _message(partition: int, offset: int, key: bytes, version: int, generation: int = 0) -> Any:
+    place = TP(CHANGELOG, partition)
+    value = b'{"version":[%d,0],"of":%d}' % (version, offset)
+    message = ConsumerMessage(
+        CHANGELOG, partition, offset, 0.0, 0, [], key, value, None, 0, 0, place, generation_id=generation
+    )
+    return _Event(message)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> GreatestTable:
+    """A table on a real local store."""
+    app = create_app(Settings(worker=WorkerSettings(data_dir=str(tmp_path))), "balances")
+    return GreatestTable(
+        app,
+        name=TABLE,
+        partitions=2,
+        key_type=bytes,
+        value_type=bytes,
+        options=table_options(),
+        beacon=app.tables.beacon,
+    )
+
+
+def test_a_recovery_applies_changelog_records_through_the_table_and_keeps_the_greatest(stored: GreatestTable) -> None:
+    place = TP(CHANGELOG, 1)
+    stored.apply_changelog_batch([_message(1, 5, b"a", 3), _message(1, 6, b"b", 1), _message(1, 7, b"a", 2)])
+    stored.apply_changelog_batch([_message(1, 8, b"b", 0)])
+    found = dict(stored.items_of(1))
+    assert {key: msgspec.json.decode(value)["of"] for key, value in found.items()} == {b"a": 5, b"b": 6}
+    assert stored.data.persisted_offset(place) == 8
+    assert [key for key, _ in stored.items_of(1, b"a\0")] == [b"b"]
+    assert list(stored.items_of(0)) == []
+
+
+def test_the_local_store_never_says_it_has_what_another_owner_wrote(stored: GreatestTable) -> None:
+    """Faust calls back with the place of each own record; the one beyond another's does not move the mark."""
+    place = TP(CHANGELOG, 1)
+    for offset, mark in ((0, 0), (1, 1), (5, 1), (6, 1), (2, 2)):
+        stored._on_changelog_sent(
+            SimpleNamespace(result=lambda at=offset: SimpleNamespace(topic_partition=place, offset=at))
+        )
+        assert stored.data.persisted_offset(place) == mark
+
+
+def test_an_event_knows_the_generation_it_was_fetched_in() -> None:
+    assert is_current(_message(0, 0, b"a", 0, generation=1))
+    with pytest.raises(NotOwnedError):
+        require_current(_message(0, 0, b"a", 0, generation=0))
+
+
+async def test_a_changelog_record_that_was_refused_is_not_passed_over(app: App) -> None:
+    """Neither Faust's flush nor aiokafka's says so: the futures of the records do."""
+    refused = FutureMessage(SimpleNamespace(message=None))  # type: ignore[arg-type]
+    refused.set_exception(OSError("refused"))
+
+    async def flush() -> None:
+        return None
+
+    producer = SimpleNamespace(buffer=SimpleNamespace(size=0), flush=flush)
+    with pytest.raises(OSError, match="refused"):
+        await drain(SimpleNamespace(producer=producer), [refused])
+
+
+def test_recovery_relies_on_no_standby_and_starts_ahead_of_its_changelog(app: App) -> None:
+    conf: Any = app.conf
+    assert conf.table_standby_replicas == 0
+    assert conf.recovery_consistency_check is False
+    assert conf.consumer_auto_offset_reset == "earliest"

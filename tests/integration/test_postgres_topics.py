@@ -123,10 +123,13 @@ async def test_a_topic_with_other_partitions_is_refused(
     engine: AsyncEngine, kafka: KafkaSettings, admin: AdminClient
 ) -> None:
     await migrate_topics(engine, kafka)
-    more = msgspec.structs.replace(kafka, raw_partitions=4)
-    for refused in (migrate_topics(engine, more), checked_topic_ids(engine, more)):
-        with pytest.raises(Conflict, match="it has 3 partitions, the settings say 4"):
-            await refused
+    for more in (
+        msgspec.structs.replace(kafka, raw_partitions=7),
+        msgspec.structs.replace(kafka, balance_partitions=7),
+    ):
+        for refused in (migrate_topics(engine, more), checked_topic_ids(engine, more)):
+            with pytest.raises(Conflict, match="partitions, the settings say 7"):
+                await refused
 
 
 async def test_a_topic_that_was_created_again_is_refused_and_so_is_a_lost_one(
@@ -144,6 +147,18 @@ async def test_a_topic_that_was_created_again_is_refused_and_so_is_a_lost_one(
         with pytest.raises(Conflict) as replaced:
             await refused
         assert replaced.value.code == "topic_replaced"
+
+
+async def test_a_lost_changelog_is_created_again_and_taken_as_it_is(
+    engine: AsyncEngine, kafka: KafkaSettings, admin: AdminClient
+) -> None:
+    await migrate_topics(engine, kafka)
+    former = (await checked_topic_ids(engine, kafka))[BALANCES_CHANGELOG]
+    delete_topics(admin, [BALANCES_CHANGELOG])
+    with pytest.raises(Conflict, match="meterstream migrate"):
+        await checked_topic_ids(engine, kafka)
+    await migrate_topics(engine, kafka)
+    assert (await checked_topic_ids(engine, kafka))[BALANCES_CHANGELOG] != former
 
 
 async def test_a_process_that_starts_before_migrate_is_told_so(engine: AsyncEngine, kafka: KafkaSettings) -> None:

@@ -1,7 +1,8 @@
 """A small worker for the contract tests of the pinned Faust: `python -m tests.support.faust_agent BROKER DIR MODE`.
 
 Every record is one value. Values that were handled are appended to DIR/seen, one a line. With DIR/fail present the agent
-raises at the value it names. MODE `table` counts values by their key in a table, several a batch.
+raises at the value it names. MODE `table` counts the values of each partition in a table, several a batch; it raises when
+one is missing, and acknowledges as `streams.consume` does.
 """
 
 import functools
@@ -14,11 +15,11 @@ import faust
 
 from runtime.settings import KafkaSettings, Settings, WorkerSettings
 from streams.app import create_app, raw_topic
-from streams.tables import bind_event, drain
+from streams.tables import bind_event, drain, is_current, require_current
 
 TOPIC = "contract.values"
 TABLE = "counts"
-PARTITIONS = 2
+PARTITIONS = 4
 
 
 async def agent(directory: Path, app: Any, table: Any, stream: Any) -> None:
@@ -33,12 +34,14 @@ async def agent(directory: Path, app: Any, table: Any, stream: Any) -> None:
         for one in held:
             if one.value.decode() == failing:
                 raise RuntimeError(failing)
-        if table is not None:
+        held = [one for one in held if is_current(one)]
+        if table is not None and held:
             await count(directory, app, table, held)
         with (directory / "seen").open("a") as seen:
             seen.writelines(f"{one.value.decode()}\n" for one in held)
         for one in held:
-            one.ack()
+            if is_current(one):
+                one.ack()
         held = []
 
 
@@ -50,6 +53,10 @@ async def count(directory: Path, app: Any, table: Any, events: list[Any]) -> Non
         with bind_event(own[-1]):
             held, last = (int(part) for part in (table.get(b"%d" % partition) or b"0 -1").split())
             fresh = [event for event in own if event.message.offset > last]
+            offsets = [event.message.offset for event in fresh]
+            if offsets != list(range(last + 1, last + 1 + len(fresh))):
+                raise RuntimeError(f"partition {partition}: {offsets} do not follow {last}")
+            require_current(own[-1])
             table[b"%d" % partition] = b"%d %d" % (held + len(fresh), max(last, own[-1].message.offset))
     await drain(app)
     lines = " ".join(f"{key.decode()}={value.decode().split()[0]}" for key, value in sorted(table.items()))
