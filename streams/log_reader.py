@@ -1,7 +1,8 @@
 """Reading a range of a partition by position, outside of the consumer group: what a successor and a gap check need."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,9 +37,10 @@ class LogReader:
             consumer.assign([place])
             consumer.seek(place, first)
             end = (await consumer.end_offsets([place]))[place]
-            while await consumer.position(place) < min(last + 1, end):
-                for fetched in (await consumer.getmany(place, timeout_ms=_POLL_MS)).values():
-                    records += [to_record(message, message.timestamp) for message in fetched if message.offset <= last]
+            end = min(last + 1, end)
+            while await consumer.position(place) < end:
+                fetched = await self._fetched(consumer, place, end)
+                records += [to_record(message, message.timestamp) for message in fetched if message.offset <= last]
         return records
 
     async def next_at_or_after(self, partition: int, offset: int) -> int | None:
@@ -58,10 +60,20 @@ class LogReader:
                 )
             consumer.seek(place, offset)
             end = (await consumer.end_offsets([place]))[place]
-            while await consumer.position(place) < end:
-                for fetched in (await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=1)).values():
-                    return int(fetched[0].offset)
+            for message in await self._fetched(consumer, place, end, max_records=1):
+                return int(message.offset)
         return None
+
+    async def _fetched(
+        self, consumer: AIOKafkaConsumer, place: TopicPartition, end: int, max_records: int | None = None
+    ) -> Sequence[Any]:
+        """The next records below `end`; none where only markers are left. A log that says nothing any more is away."""
+        async with asyncio.timeout(self._settings.request_timeout_s):
+            while await consumer.position(place) < end:
+                fetched = await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=max_records)
+                if records := fetched.get(place):
+                    return list(records)
+        return ()
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:

@@ -163,7 +163,7 @@ def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
 
     async def end_offset(partition: int) -> int:
         tp = TP(USAGE_RAW, partition)
-        return int((await cast("Consumer", app.consumer).highwaters(tp))[tp])
+        return await cast("Consumer", app.consumer).end_offset(tp, deps.settings.kafka.request_timeout_s)
 
     async def commit(partition: int, offset: int) -> bool:
         return await cast("Consumer", app.consumer).commit_positions({TP(USAGE_RAW, partition): offset})

@@ -124,13 +124,19 @@ class ClickhouseClient:
             await driver.command(sql, parameters=dict(parameters or {}), settings=settings)
 
     async def insert_batch(self, table: str, batch: pa.RecordBatch, **settings: Any) -> None:
-        """One Arrow record batch as one INSERT with a known length: a body that is cut off is refused, never stored."""
+        """One Arrow record batch as one INSERT with a known length: a body that is cut off is refused, never stored.
+
+        Given up when the server does not say either that it took longer than `max_execution_time`: Unavailable, and the
+        connection is closed. What the server then still does is bounded by that setting too.
+        """
         driver = await self._connected()
         body = _ipc(batch)
+        within_s = settings.get("max_execution_time", self._timeout_s) + self._connect_timeout_s
         with translated():
-            await driver.raw_insert(
-                f"{self.database}.{table}", batch.schema.names, body, settings=settings, fmt="ArrowStream"
-            )
+            async with asyncio.timeout(within_s):
+                await driver.raw_insert(
+                    f"{self.database}.{table}", batch.schema.names, body, settings=settings, fmt="ArrowStream"
+                )
 
     async def ping(self) -> bool:
         """Whether a trivial statement is answered."""
