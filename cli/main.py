@@ -21,6 +21,9 @@ COMMANDS = {
     "dev": "cli.dev",
     "key": "cli.key",
     "migrate": "cli.migrate",
+    "reconcile": "cli.reconcile",
+    "repair": "cli.repair",
+    "status": "cli.status",
     "temporal-worker": "cli.temporal_worker",
     "worker": "cli.worker",
 }

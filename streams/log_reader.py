@@ -64,6 +64,25 @@ class LogReader:
                 return int(message.offset)
         return None
 
+    async def since(self, partition: int, timestamp_ms: int) -> AsyncIterator[bytes]:
+        """The values of the records appended at or after an instant, up to the end that the log has now.
+
+        Raises Unavailable. Close the generator when leaving early.
+        """
+        place = TopicPartition(self._topic, partition)
+        async with self._consumer() as consumer:
+            consumer.assign([place])
+            found = (await consumer.offsets_for_times({place: timestamp_ms}))[place]
+            if found is None:
+                return
+            consumer.seek(place, found.offset)
+            end = (await consumer.end_offsets([place]))[place]
+            while await consumer.position(place) < end:
+                for fetched in (await consumer.getmany(place, timeout_ms=_POLL_MS)).values():
+                    for message in fetched:
+                        if message.value is not None:
+                            yield message.value
+
     async def _fetched(
         self, consumer: AIOKafkaConsumer, place: TopicPartition, end: int, max_records: int | None = None
     ) -> Sequence[Any]:
