@@ -11,43 +11,51 @@ from docs.protocol.rules import Violation, put
 
 
 class Changelog:
-    """Balances workers A and B on one counter: deltas 1..n, a changelog written late by a zombie, then recovery."""
+    """Balances workers A and B on one counter: deltas 1..n, a changelog written late by a zombie, then recovery.
 
-    def __init__(self, recover: str = "greatest", n: int = 2, compaction: str = "lagged") -> None:
-        self.recover, self.n, self.compaction = recover, n, compaction
-        # committed, owner, changelog, handovers left, workers (pc, value = deltas applied, next delta to read)
-        self.start: Any = (0, 0, (), 2, (("start", 0, 0), ("off", 0, 0)))
+    A record is (tenure of its writer, deltas applied). Compaction keeps the last record, `outlived` not before the owner
+    has written its own once more after a late one.
+    """
+
+    def __init__(self, recover: str = "greatest", n: int = 2, compaction: str = "outlived", handovers: int = 2) -> None:
+        self.recover, self.n, self.compaction, self.handovers = recover, n, compaction, handovers
+        # committed, owner, changelog, handovers left, workers (pc, tenure, value = deltas applied, next delta to read)
+        self.start: Any = (0, 0, (), handovers, (("start", 0, 0, 0), ("off", 0, 0, 0)))
 
     def successors(self, s: Any) -> Iterator[tuple[str, Any]]:
         committed, owner, log, moves, ws = s
         if moves:
             o = 1 - owner
-            yield f"rebalance to {'AB'[o]}", (committed, o, log, moves - 1, put(ws, o, ("start", 0, 0)))
-        if len(log) > 1 and self.compaction == "eager":
+            yield f"rebalance to {'AB'[o]}", (committed, o, log, moves - 1, put(ws, o, ("start", 0, 0, 0)))
+        if len(log) > 1 and (self.compaction == "eager" or log[-1] == max(log)):
             yield "compaction", (committed, owner, log[-1:], moves, ws)
-        for me, (pc, value, nxt) in enumerate(ws):
+        for me, (pc, tenure, value, nxt) in enumerate(ws):
 
             def to(w: Any, committed: int = committed, log: Any = log, me: int = me) -> Any:
                 return committed, owner, log, moves, put(ws, me, w)
 
             if pc == "start":
-                kept = max(log, default=0) if self.recover == "greatest" else (log[-1] if log else 0)
-                yield f"{'AB'[me]}: recovers {kept}", to(("open", kept, committed))
+                last, greatest = log[-1:], (max(log),) if log else ()
+                _, kept = next(iter(greatest if self.recover == "greatest" else last), (0, 0))
+                # The group's generation: a later owner's is greater, whatever of the former ones has arrived.
+                yield f"{'AB'[me]}: recovers {kept}", to(("open", self.handovers - moves, kept, committed))
             elif pc == "open" and nxt < self.n:
-                yield f"{'AB'[me]}: applies {nxt}", to(("write", value + (nxt >= value), nxt + 1))
+                yield f"{'AB'[me]}: applies {nxt}", to(("write", tenure, value + (nxt >= value), nxt + 1))
             elif pc == "write":
-                yield f"{'AB'[me]}: changelog {value}", to(("commit", value, nxt), log=(*log, value))
+                yield f"{'AB'[me]}: changelog {value}", to(("commit", tenure, value, nxt), log=(*log, (tenure, value)))
             elif pc == "commit":
                 ok = owner == me
-                after = ("open" if ok else "off", value, nxt)
+                after = ("open" if ok else "off", tenure, value, nxt)
                 yield f"{'AB'[me]}: commits {nxt}", to(after, committed=nxt if ok else committed)
+            if pc == "open" and me == owner and log and log[-1][0] < tenure:
+                yield f"{'AB'[me]}: outlives {log[-1][1]}", to((pc, tenure, value, nxt), log=(*log, (tenure, value)))
 
     def at_rest(self, s: Any) -> bool:  # noqa: ARG002 - nobody waits for anybody here
         return True
 
     def check(self, s: Any) -> None:
         committed, owner, _, _, ws = s
-        pc, value, nxt = ws[owner]
+        pc, _, value, nxt = ws[owner]
         if pc == "open" and nxt == self.n == committed and value != self.n:
             raise Violation(f"balance {value}, truth {self.n}")
 
@@ -93,9 +101,9 @@ class Cutoff:
 
 # Name -> (model, must fail).
 RUNS: dict[str, tuple[Any, bool]] = {
-    "changelog: greatest version, lagged compaction": (Changelog(n=3), False),
+    "changelog: greatest tenure, late records outlived": (Changelog(n=3, handovers=3), False),
     "changelog: last record wins": (Changelog("last"), True),
-    "changelog: compaction without lag": (Changelog(compaction="eager"), True),
+    "changelog: compaction before they are outlived": (Changelog(compaction="eager"), True),
     "cutoff: cut in the intent": (Cutoff(), False),
     "cutoff: windows as they are now": (Cutoff("none"), True),
     "cutoff: open intents not awaited": (Cutoff(wait=False), True),
