@@ -150,6 +150,8 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
     """H of protocol 1: an intent younger than this is completed under its token."""
     clock_skew_s: float = 1.0
     """Largest difference of clocks between PostgreSQL, ClickHouse and the workers (protocol 1: below D/4)."""
+    refused_retry_s: float = 30.0
+    """A partition that was refused at its take-over (a store was restored) is tried again this often."""
     idle_after_s: float = 1.0
     """A partition without records says this often how far it is."""
     stuck_after_s: float = 5.0

@@ -1,4 +1,4 @@
-"""Why a take-over cannot go on without a person. The worker ends; nothing is counted until it is mended."""
+"""Why a take-over cannot go on: without a person (two mismatches: the partition stops, others go on), or in this process."""
 
 
 class BlockMismatchError(Exception):
@@ -11,3 +11,7 @@ class LedgerMismatchError(Exception):
 
 class OldIntentError(Exception):
     """A block is older than its token is surely remembered: whoever takes the partition over next looks before it inserts."""
+
+
+class MendedError(Exception):
+    """A partition that was refused can be taken over again."""
