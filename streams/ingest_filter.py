@@ -18,7 +18,7 @@ from stores.clickhouse.identities import KnownPosition, known_positions
 from stores.postgres.ledger_ranges import stored_ranges
 from stores.rocks.filter import DuplicateFilter
 from streams.ingest_deps import IngestDeps
-from streams.ingest_filter_load import RANGE_EVENTS, FilterLoad
+from streams.ingest_filter_load import FilterLoad
 from streams.retry import until_available
 
 Ended = Callable[["asyncio.Task[None]"], None]
@@ -74,7 +74,7 @@ class PartitionFilter:
                     self._number,
                     above,
                     window_days=window_days(deps.catalog.current()),
-                    size=RANGE_EVENTS,
+                    size=deps.settings.ingest.filter_range_events,
                 ),
                 deps.budget_s,
                 step="ranges",
@@ -87,7 +87,7 @@ class PartitionFilter:
                 if any(one.first_offset <= last and first <= one.last_offset for first, last in gaps)
             ]
             self._load = FilterLoad(deps, self._number, self.duplicates, absent)
-            while self._load.left and self._load.loaded < RANGE_EVENTS:
+            while self._load.left and self._load.loaded < deps.settings.ingest.filter_range_events:
                 await self._load.newest()
             if self._load.left:
                 await self._load.check()

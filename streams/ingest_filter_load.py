@@ -20,8 +20,6 @@ from streams.retry import until_available
 
 T = TypeVar("T")
 
-RANGE_EVENTS = 250_000
-"""About so many events are read, sorted and verified at once: 28 bytes each, twice."""
 _ROWS_A_WRITE = 8_192
 _VERIFY_ATTEMPTS = 30
 _VERIFY_WAIT_S = 1.0
@@ -111,7 +109,7 @@ class FilterLoad:
     async def _load(self, wanted: StoredRange) -> None:
         for _ in range(_VERIFY_ATTEMPTS):
             found = 0
-            for piece in _pieces(wanted):
+            for piece in _pieces(wanted, self._deps.settings.ingest.filter_range_events):
                 async with self._deps.loads:
                     found += await self._read(piece, _days(wanted))
             if found == wanted.stored:
@@ -151,10 +149,10 @@ class FilterLoad:
         return await until_available(attempt, self._deps.budget_s, step=step)
 
 
-def _pieces(wanted: StoredRange) -> list[OffsetRange]:
-    """One ledger row may stand for an hour of blocks: then it is read in parts of about RANGE_EVENTS."""
+def _pieces(wanted: StoredRange, size: int) -> list[OffsetRange]:
+    """One ledger row may stand for an hour of blocks: then it is read in parts of about `size` events."""
     offsets = wanted.last_offset - wanted.first_offset + 1
-    count = min(max(wanted.stored // RANGE_EVENTS, 1), offsets)
+    count = min(max(wanted.stored // size, 1), offsets)
     edges = [wanted.first_offset + offsets * number // count for number in range(count + 1)]
     return [(first, end - 1) for first, end in pairwise(edges)]
 

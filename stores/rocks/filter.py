@@ -167,13 +167,12 @@ class DuplicateFilter:
 
     def close(self) -> None:
         """Also after an error: what was not written is read again from the store."""
-        families, self._families = self._families, {}
-        database, self._db = self._db, None
-        for one in (*families.values(), *([] if database is None else [database])):
+        opened = [*([] if self._db is None else [self._db]), *self._families.values()]
+        self._db, self._families = None, {}
+        while opened:
             # After a failed write it says so again. The directory is free once nothing refers to the database any more.
             with contextlib.suppress(Unavailable, FilterDamaged), translated():
-                one.close()
-        del one, families, database
+                opened.pop().close()
         if self._failed:
             gc.collect()
 
