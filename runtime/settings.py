@@ -75,6 +75,8 @@ class TemporalSettings(msgspec.Struct, frozen=True, kw_only=True):
     address: str = "127.0.0.1:7233"
     namespace: str = "default"
     task_queue: str = "meterstream"
+    connect_timeout_s: float = 10.0
+    """After this a server that does not take a connection counts as away."""
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,10 +25,11 @@ _log = structlog.get_logger(__name__)
 
 
 async def connect(settings: TemporalSettings) -> Client:
-    """Raises Unavailable when nobody answers."""
+    """Raises Unavailable when nobody answers, after `connect_timeout_s` at the latest."""
     try:
-        return await Client.connect(settings.address, namespace=settings.namespace, data_converter=DATA_CONVERTER)
-    except (RuntimeError, RPCError) as error:
+        async with asyncio.timeout(settings.connect_timeout_s):
+            return await Client.connect(settings.address, namespace=settings.namespace, data_converter=DATA_CONVERTER)
+    except (RuntimeError, RPCError, TimeoutError) as error:
         raise Unavailable(SERVICE, f"Temporal does not answer at {settings.address}: {error}") from error
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from temporalio.client import Client as Temporal
 from temporalio.client import ScheduleHandle
 
 from cli.system import ROLES, LocalSystem, SystemAddress
+from runtime.local.apps import MAX_EXITS, NO_LIMIT
 from runtime.local.stack import PARTS as SERVERS
 from tests.support.waiting import eventually
 from workflows.ids import CLOSING_SCHEDULE
@@ -108,14 +109,22 @@ class System:
 
 
 @contextlib.contextmanager
-def running_system(data: Path | None = None) -> Iterator[System]:
-    """Start everything, on `data` or on a directory that goes with it; stop it at the end."""
+def running_system(data: Path | None = None, settings: Mapping[str, str] | None = None) -> Iterator[System]:
+    """Start everything, on `data` or on a directory that goes with it; stop it at the end.
+
+    `settings` go over SETTINGS; with any, our processes may exit as often as they like.
+    """
     with contextlib.ExitStack() as cleanup:
         # Below 0755 directories, as an installed system has it; pytest's own temporary directories are private.
         directory = data or Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="meterstream-test-")))
         directory.chmod(0o755)
         loop = cleanup.enter_context(_loop_of_its_own())
-        local = LocalSystem(directory, say=lambda text: print(f"meterstream: {text}"), settings=SETTINGS)  # noqa: T201
+        local = LocalSystem(
+            directory,
+            say=lambda text: print(f"meterstream: {text}"),  # noqa: T201
+            settings={**SETTINGS, **(settings or {})},
+            max_exits=NO_LIMIT if settings else MAX_EXITS,
+        )
         starting = asyncio.run_coroutine_threadsafe(local.start(), loop)
         address = starting.result(START_WITHIN_S)
         cleanup.callback(lambda: asyncio.run_coroutine_threadsafe(local.stop(), loop).result(STOP_WITHIN_S))
