@@ -10,7 +10,7 @@ from domain.blocks import EVALUATOR
 from schemas.ledger import LedgerBlock, TenantCount
 from stores.clickhouse.block_outcomes import insert_duplicates, insert_refused
 from stores.clickhouse.repairs import RangeRows, Staging, rows_of_ranges, stored_positions
-from stores.postgres import ledger_repair
+from stores.clocks import postgres_now
 from streams.ingest_block import PreparedBlock
 from streams.ingest_deps import IngestDeps
 from streams.repair_replay import Replay
@@ -134,7 +134,7 @@ class MissingRows:
 
 
 async def _deadline(deps: IngestDeps) -> datetime:
-    return await ledger_repair.now(deps.engine) + timedelta(seconds=deps.settings.ingest.insert_deadline_s)
+    return await postgres_now(deps.engine) + timedelta(seconds=deps.settings.ingest.insert_deadline_s)
 
 
 def _is_short(block: LedgerBlock, rows: RangeRows) -> bool:

@@ -15,7 +15,7 @@ from stores.clickhouse.window_completion import (
     compare_windows,
     touched_by,
 )
-from stores.postgres import ledger_repair
+from stores.clocks import postgres_now
 from stores.postgres.cuts import Cuts
 from stores.postgres.ledger_leases import raise_above
 from streams.ingest_deps import IngestDeps
@@ -109,7 +109,7 @@ class WindowRepair:
         """One attempt. The token is the same for every run of this repair: what an earlier one sent cannot count again."""
         deps, ingest = self._deps, self._deps.settings.ingest
         deadline = timedelta(seconds=ingest.insert_deadline_s)
-        before = await ledger_repair.now(deps.engine) + deadline
+        before = await postgres_now(deps.engine) + deadline
         try:
             await add_missing(
                 deps.clickhouse, scope, token=token, insert_before=before, within_s=ingest.insert_deadline_s

@@ -29,6 +29,7 @@ from stores.rocks.memory import FilterMemory
 from stores.topics import checked_topic_ids
 from streams import ingest, notifications
 from streams.app import App, Role, create_app
+from streams.clocks import check_clocks, check_deadlines
 from streams.deps import WorkerDeps, close, wire
 from streams.health import DEFAULT_PORTS, Health
 from streams.ingest_deps import IngestDeps
@@ -144,9 +145,13 @@ _STARTING = Readiness([Part(name="partitions", is_there=_not_yet)])
 async def _check_stores(deps: WorkerDeps) -> str:
     """The id of usage.raw, once everything that a block relies on is as it must be (protocol 1, 2, 5, 27)."""
     settings, budget_s = deps.settings, deps.settings.worker.retry_budget_s
+    check_deadlines(settings.ingest)
     ids = await until_available(lambda: checked_topic_ids(deps.engine, settings.kafka), budget_s, step="topic ids")
     await until_available(
         lambda: check_token_windows(deps.clickhouse, token_windows(settings)), budget_s, step="token windows"
+    )
+    await until_available(
+        lambda: check_clocks(deps.engine, deps.clickhouse, deps.clock, settings.ingest), budget_s, step="clocks"
     )
     differences = await until_available(lambda: schema_differences(deps.clickhouse), budget_s, step="schema")
     if differences:

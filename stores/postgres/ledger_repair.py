@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,7 +15,6 @@ from stores.postgres.engine import autocommit
 # One lock a partition; TAKE_OVER asks for it in passing (ledger_statements.py). It ends with the session that holds it.
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0)) AS taken")
 _UNLOCK = text("SELECT pg_advisory_unlock_all()")
-_NOW = text("SELECT clock_timestamp() AS now")
 _CATALOG_HEAD = text("SELECT version FROM catalog_head WHERE id = 1")
 
 # protocol 14, 18: epoch and chain as in every step. The cut is that of the rows in `events`.
@@ -82,13 +80,6 @@ async def adopt(engine: AsyncEngine, epoch: int, intent: Intent, cut: int) -> bo
     }
     async with autocommit(engine) as connection:
         return (await connection.execute(_ADOPT, arguments)).first() is not None
-
-
-async def now(engine: AsyncEngine) -> datetime:
-    """PostgreSQL's clock, by which deadlines are given (protocol 1)."""
-    async with autocommit(engine) as connection:
-        found: datetime = (await connection.execute(_NOW)).scalar_one()
-        return found
 
 
 async def catalog_head(engine: AsyncEngine) -> int:
