@@ -21,8 +21,7 @@ from streams.retry import until_available
 T = TypeVar("T")
 
 _ROWS_A_WRITE = 8_192
-_VERIFY_ATTEMPTS = 30
-_VERIFY_WAIT_S = 1.0
+_VERIFY_WAIT_S = 0.5
 _DAY = timedelta(days=1)
 
 _log = structlog.get_logger(__name__)
@@ -67,7 +66,7 @@ class FilterLoad:
     async def check(self) -> None:
         """Protocol 11: before answers are taken from `events`, it has what the ledger says of every range.
 
-        Raises LedgerMismatchError after about half a minute: a lagging replica gets as long.
+        Raises LedgerMismatchError after the retry budget: a lagging replica gets as long.
         """
         waiting = self._waiting
         if not waiting:
@@ -75,16 +74,18 @@ class FilterLoad:
         expected = [one.stored for one in waiting]
         bounds = [(one.first_offset, one.last_offset) for one in waiting]
         days = (min(_days(one)[0] for one in waiting), max(_days(one)[1] for one in waiting))
-        for _ in range(_VERIFY_ATTEMPTS):
+        asked_at = time.monotonic()
+        while True:
             found = await self._patiently(
                 lambda: identity_counts(self._deps.clickhouse, self._deps.topic_id, self._number, bounds, days),
                 "counts",
             )
             if found == expected:
                 return
+            if time.monotonic() - asked_at >= self._deps.budget_s:
+                wrong, count = next(pair for pair in zip(waiting, found, strict=True) if pair[0].stored != pair[1])
+                raise self._mismatch(wrong, count)
             await asyncio.sleep(_VERIFY_WAIT_S)
-        wrong = next(one for one, count in zip(waiting, found, strict=True) if count != one.stored)
-        raise self._mismatch(wrong, found[waiting.index(wrong)])
 
     async def newest(self) -> None:
         """Load the newest range that is absent."""
@@ -107,7 +108,8 @@ class FilterLoad:
         )
 
     async def _load(self, wanted: StoredRange) -> None:
-        for _ in range(_VERIFY_ATTEMPTS):
+        asked_at = time.monotonic()
+        while True:
             found = 0
             for piece in _pieces(wanted, self._deps.settings.ingest.filter_range_events):
                 async with self._deps.loads:
@@ -115,8 +117,9 @@ class FilterLoad:
             if found == wanted.stored:
                 await self._in_thread(self._filter.loaded, wanted.first_offset, wanted.last_offset)
                 return
+            if time.monotonic() - asked_at >= self._deps.budget_s:
+                raise self._mismatch(wanted, found)
             await asyncio.sleep(_VERIFY_WAIT_S)
-        raise self._mismatch(wanted, found)
 
     async def _read(self, offsets: OffsetRange, days: tuple[date, date]) -> int:
         deps = self._deps

@@ -25,7 +25,7 @@ from schemas.topics import USAGE_RAW
 from stores.clickhouse.blocks import schema_differences
 from stores.clickhouse.tokens import check_token_windows, token_windows
 from stores.rocks.filter import DuplicateFilter
-from stores.rocks.memory import FilterMemory
+from stores.rocks.memory import FilterMemory, allow_open_files
 from stores.topics import checked_topic_ids
 from streams import ingest, notifications
 from streams.app import App, Role, create_app
@@ -37,6 +37,9 @@ from streams.log_reader import LogReader
 from streams.retry import until_available
 from streams.transport import Consumer
 
+# What a filter has open besides its tables, and a worker besides its filters.
+FILES_BESIDE = 8
+FILES_OF_A_WORKER = 256
 COLLECTOR_THRESHOLDS = (200_000, 20, 20)
 
 _log = structlog.get_logger(__name__)
@@ -164,6 +167,7 @@ async def _check_stores(deps: WorkerDeps) -> str:
 def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
     worker = deps.settings.worker
     memory = FilterMemory(memory_bytes=worker.filter_memory_bytes, open_files_a_partition=worker.filter_open_files)
+    allow_open_files(deps.settings.kafka.raw_partitions * (worker.filter_open_files + FILES_BESIDE) + FILES_OF_A_WORKER)
     root = Path(worker.data_dir) / "filter"
 
     async def end_offset(partition: int) -> int:

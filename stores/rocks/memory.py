@@ -1,5 +1,7 @@
 """What the duplicate filters of a process may keep in memory and on disk, and how RocksDB is told."""
 
+import resource
+
 from rocksdict import (
     BlockBasedOptions,
     Cache,
@@ -68,3 +70,13 @@ class FilterMemory:
         options.set_stats_dump_period_sec(0)
         options.set_stats_persist_period_sec(0)
         return options
+
+
+def allow_open_files(wanted: int) -> int:
+    """Raise the process's soft limit of open files to `wanted`, or as far as it may; the limit that holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        return allowed
+    return soft

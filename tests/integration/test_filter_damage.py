@@ -121,10 +121,10 @@ def test_a_filter_that_somebody_else_has_open_is_waited_for(tmp_path: Path, memo
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 16 MiB."""
+    """A file system of its own with 6 MiB."""
     place = tmp_path / "disk"
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], check=True)
     try:
         yield place
     finally:
@@ -143,7 +143,7 @@ def fill(filter_: DuplicateFilter, known: list[Entry], start: int = 0) -> int:
 
 def test_a_full_disk_is_waited_for_and_nothing_that_was_taken_is_lost(small_disk: Path, memory: FilterMemory) -> None:
     filter_ = DuplicateFilter(small_disk / "0", memory, "topic-a")
-    known = entries(600_000)
+    known = entries(200_000)
     taken = fill(filter_, known)
     assert taken > 0
     for _ in range(3):  # as until_available does
@@ -159,7 +159,7 @@ def test_a_full_disk_is_waited_for_and_nothing_that_was_taken_is_lost(small_disk
 
 
 def test_a_disk_that_is_full_at_opening_is_waited_for(small_disk: Path, memory: FilterMemory) -> None:
-    (small_disk / "ballast").write_bytes(bytes(16 << 20))
+    (small_disk / "ballast").write_bytes(bytes((6 << 20) - 8_192))
     for _ in range(2):
         with pytest.raises(Unavailable):
             DuplicateFilter(small_disk / "0", memory, "topic-a")
