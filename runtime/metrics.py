@@ -60,6 +60,12 @@ worker_lag_records = Gauge(
     ["partition"],
     registry=REGISTRY,
 )
+worker_partition_stopped = Gauge(
+    "meterstream_worker_partition_stopped",
+    "1 for a partition that the brake has stopped: too many events in a row were rejected.",
+    ["partition"],
+    registry=REGISTRY,
+)
 worker_gaps = Counter(
     "meterstream_worker_gaps_total", "Gaps in the log that a fresh read confirmed.", registry=REGISTRY
 )
@@ -100,6 +106,11 @@ balances_compared = Counter(
 balances_difference = Gauge(
     "meterstream_balances_difference",
     "Counters that the usage contradicted when they were compared last: always 0, or it is an alarm.",
+    registry=REGISTRY,
+)
+balances_outlived = Counter(
+    "meterstream_balances_outlived_total",
+    "Records that a former owner wrote late, after which the owner wrote its newer ones again.",
     registry=REGISTRY,
 )
 balances_mended = Counter(

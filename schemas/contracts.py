@@ -89,7 +89,8 @@ class PartitionFreshness(msgspec.Struct, frozen=True, kw_only=True):
 class ThresholdCrossed(msgspec.Struct, frozen=True, kw_only=True):
     """Value of an `entitlements.thresholds` record.
 
-    Idempotency key: (customer, feature, period start, threshold): the record's Kafka key.
+    Sent at least once: after a crash, or when state was lost, it may come again. Idempotency key, and the record's Kafka
+    key: (customer, feature, subscription, period, percent); who acts on it drops keys that were acted on.
     """
 
     tenant: str

@@ -17,6 +17,7 @@ from schemas.topics import BALANCES_CHANGELOG, CONTRACTS_CHANGED, USAGE_DELTAS, 
 from stores.postgres.cuts import Cuts
 from stores.topics import checked_topic_ids
 from streams.app import App
+from streams.balances_foreign import Foreign
 from streams.balances_reconcile import Reconciliation
 from streams.balances_seed import Seeds
 from streams.balances_steps import Balances
@@ -77,8 +78,9 @@ async def _agent(app: App, deps: WorkerDeps, table: BalancesTable, stream: Any) 
     reconciliation = Reconciliation(deps.settings.balances, table, seeds)
     comparing = asyncio.create_task(reconciliation.run(), name="reconciliation of balances")
     comparing.add_done_callback(_ended)
+    steps = Balances(deps, table, seeds, take_over, Foreign(table, reader), reconciliation)
     try:
-        await consume(stream, Balances(deps, table, seeds, take_over, reconciliation), budget_s=budget_s)
+        await consume(stream, steps, budget_s=budget_s)
     finally:
         comparing.cancel()
 

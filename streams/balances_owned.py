@@ -1,7 +1,7 @@
 """What the balances worker keeps in memory of a partition it owns, and of the batch it works on."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,9 @@ class Owned:
         self.stale: set[str] = set()  # those of them with a counter that is behind
         self.unread: set[str] = set()  # those of them that were found so at the take-over
         self.differing: dict[str, set[CounterKey]] = {}  # counters that the usage contradicts
+        self.state_holes: list[tuple[int, int]] = []  # offsets between this owner's own records in entitlements.state
+        self.retold: set[str] = set()  # customers whose state is to be told once more
+        self._told_to: int | None = None
         self._selections: list[tuple[datetime, str]] = []
         self._until: dict[str, datetime] = {}
 
@@ -47,6 +50,13 @@ class Owned:
             self.pending[name] = None
         else:
             self.stale.discard(name)
+
+    def note_told(self, offsets: Iterable[int]) -> None:
+        """Where this owner's records in entitlements.state are."""
+        for offset in sorted(offsets):
+            if self._told_to is not None and offset > self._told_to + 1:
+                self.state_holes.append((self._told_to + 1, offset - 1))
+            self._told_to = offset
 
     def forget(self, name: str) -> None:
         """Nothing of the customer is to be read."""

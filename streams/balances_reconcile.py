@@ -90,15 +90,14 @@ class Reconciliation:
 
     def _some(self, partition: int, owned: Owned, at: Positions) -> list[tuple[str, CustomerContract, Counter]]:
         found: list[tuple[str, CustomerContract, Counter]] = []
-        last = ""
-        customers = self._table.customers_of(partition, self._last.get(partition, ""))
-        for name, held in islice(customers, self._settings.reconcile_batch):
-            last = name
+        room = self._settings.reconcile_batch
+        customers = list(islice(self._table.customers_of(partition, self._last.get(partition, "")), room))
+        self._last[partition] = customers[-1][0] if len(customers) == room else ""  # then from the first one on
+        for name, held in customers:
             if held.contract.version > at.version:
                 continue  # blocks that do not know the customer by all its names are still to come
             balances = fold.behind(held, owned.progress.floor)
             found += [(name, held.contract, one) for one in fold.comparable(balances, at.vector)]
-        self._last[partition] = last  # "" after the last one: from the beginning
         return found
 
     def _note(self, aside: _Aside, name: str, counted: Counter, read: Counter) -> None:

@@ -20,6 +20,7 @@ from schemas.balances import CustomerBalances
 from schemas.contracts import CustomerContract, EntitlementsState, PartitionFreshness
 from schemas.deltas import BlockDeltas
 from schemas.topics import CONTRACTS_CHANGED, ENTITLEMENTS_STATE, ENTITLEMENTS_THRESHOLDS, USAGE_DELTAS
+from streams.balances_foreign import Foreign
 from streams.balances_owned import Batch, Owned, Share
 from streams.balances_reconcile import Reconciliation
 from streams.balances_seed import MAX_COUNTERS, Pace, Seeds, Wish
@@ -55,12 +56,14 @@ class Balances:
         table: BalancesTable,
         seeds: Seeds,
         take_over: TakeOver,
+        foreign: Foreign,
         reconciliation: Reconciliation,
     ) -> None:
         self._deps = deps
         self._table = table
         self._seeds = seeds
         self._take_over = take_over
+        self._foreign = foreign
         self._reconciliation = reconciliation
         self._owned: dict[int, Owned] = {}
         self._pace = Pace(deps.clock)
@@ -87,6 +90,7 @@ class Balances:
                 self._owned = {number: one for number, one in self._owned.items() if one.generation == generation}
                 self._owned[partition] = owned = await self._take_over.owned(partition, event)
             await self._take_over.check_order(partition, owned, [one.event.message for one in incoming])
+            await self._foreign.outlive(partition, event, owned)
             reason = first_gap(owned.progress, [one.deltas for one in incoming if one.deltas is not None])
             if reason:
                 # The log gave every record: what is missing is not in it, and no restart would bring it.
@@ -105,9 +109,7 @@ class Balances:
         for refused in rejected:
             message = refused.event.message
             _log.error("a record cannot be read", topic=message.topic, offset=message.offset, code=refused.code)
-        await asyncio.gather(*(send for share in effects.shares for send in self._sends(share)))
-        # After the states that it speaks of.
-        await asyncio.gather(*(send for share in effects.shares for send in self._freshness(share)))
+        await asyncio.gather(*(self._tell(share) for share in effects.shares))
 
     async def write(self, effects: Batch, events: Sequence[Any]) -> None:  # noqa: ARG002 - each share has its own event
         for share in effects.shares:
@@ -156,6 +158,14 @@ class Balances:
                 share.after[name] = fold.with_due(held, keys)
                 share.touched.add(name)
         share.owned.differing = {}
+        share.touched |= {name for name in share.owned.retold if self._retell(share, name)}
+        share.owned.retold = set()
+
+    def _retell(self, share: Share, name: str) -> bool:
+        held = self._held(share, name)
+        if held is not None:
+            share.after[name] = held
+        return held is not None
 
     def _fold_contract(self, share: Share, contract: CustomerContract, now: datetime) -> None:
         name = f"{contract.tenant}/{contract.environment}/{contract.customer_id}"
@@ -258,6 +268,12 @@ class Balances:
             for name, balances in share.after.items():
                 if balances != share.before.get(name):
                     share.after[name] = replace(balances, version=share.owned.version)
+
+    async def _tell(self, share: Share) -> None:
+        told = await asyncio.gather(*self._sends(share))
+        # After the states that it speaks of.
+        told += await asyncio.gather(*self._freshness(share))
+        share.owned.note_told(one.offset for one in told if one.topic == ENTITLEMENTS_STATE)
 
     def _sends(self, share: Share) -> list[Any]:
         owned, partition, producer = share.owned, share.partition, self._deps.producer

@@ -1,5 +1,6 @@
 """The table `balances`: customers and the progress of each partition; recovered by the greatest version."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -32,15 +33,16 @@ def newest(events: Iterable[Any], stored: Any) -> list[Any]:
     kept = []
     for event in events:
         place = (event.message.partition, event.message.key)
-        known = versions[place] if place in versions else _version(stored(event))
-        version = _version(event.message.value)
+        known = versions[place] if place in versions else version_of(stored(event))
+        version = version_of(event.message.value)
         if version >= known:
             kept.append(event)
         versions[place] = max(version, known)
     return kept
 
 
-def _version(value: bytes | None) -> Version:
+def version_of(value: bytes | None) -> Version:
+    """The version of a record of the changelog or of the states."""
     if value is None:
         return _NOTHING
     try:
@@ -53,18 +55,22 @@ class GreatestTable(faust.Table):  # type: ignore[type-arg]  # keys and values a
     """A table whose recovery keeps the greatest version of each key, not the last record.
 
     The local store says up to where it has the changelog. Faust lets every record of its own move that mark; here it moves
-    only over what the store has seen: over a record of another owner in between, recovery alone carries it.
+    only over what the store has seen: records of another owner in between are a hole, which is to be looked at first.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sent: list[Any] = []
+        self.holes: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        self._last: dict[int, int] = {}
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         events = list(batch)
         super().apply_changelog_batch(newest(events, self._stored))
         for tp, offset in {event.message.tp: event.message.offset for event in events}.items():
             self.data.set_persisted_offset(tp, offset)
+            self._last[tp.partition] = offset
+            self.holes.pop(tp.partition, None)
 
     def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
         sent = super().send_changelog(*args, **kwargs)
@@ -80,8 +86,15 @@ class GreatestTable(faust.Table):  # type: ignore[type-arg]  # keys and values a
 
     def _on_changelog_sent(self, fut: Any) -> None:
         place = fut.result()
-        known = self.data.persisted_offset(place.topic_partition)
-        if place.offset <= (-1 if known is None else known) + 1:
+        partition, offset = place.topic_partition.partition, place.offset
+        known = self._last.get(partition)
+        if known is None:
+            persisted = self.data.persisted_offset(place.topic_partition)
+            known = -1 if persisted is None else persisted
+        if offset > known + 1:
+            self.holes[partition].append((known + 1, offset - 1))
+        self._last[partition] = offset
+        if not self.holes.get(partition):
             super()._on_changelog_sent(fut)
 
     def _stored(self, event: Any) -> bytes | None:
@@ -131,6 +144,24 @@ class BalancesTable:
                 self._table[key.encode()] = _encoder.encode(balances)
             if progress is not None:
                 self._table[_progress_key(event.message.partition)] = _encoder.encode(progress)
+
+    def holes(self, partition: int) -> list[tuple[int, int]]:
+        """Offsets, first and last, of changelog records between this worker's own."""
+        return list(self._table.holes.get(partition, ()))
+
+    def hole_seen(self, partition: int) -> None:
+        """The first of the holes is no more: the table is not older than what lies there."""
+        del self._table.holes[partition][:1]
+
+    def outlive(self, event: Any, key: bytes, value: bytes) -> bool:
+        """Write what is held once more after an older record of the same key. Raises NotOwnedError."""
+        require_current(event)
+        with bind_event(event):
+            held = self._table.get(key)
+            if held is None or version_of(held) <= version_of(value):
+                return False
+            self._table[key] = held
+        return True
 
     async def drained(self) -> None:
         """Returns once the changelog has everything that was written; raises when it has refused a record."""

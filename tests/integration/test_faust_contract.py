@@ -324,13 +324,20 @@ def test_a_recovery_applies_changelog_records_through_the_table_and_keeps_the_gr
 
 
 def test_the_local_store_never_says_it_has_what_another_owner_wrote(stored: GreatestTable) -> None:
-    """Faust calls back with the place of each own record; the one beyond another's does not move the mark."""
+    """Faust calls back with the place of each own record. One beyond another's moves the mark once the hole was seen."""
     place = TP(CHANGELOG, 1)
-    for offset, mark in ((0, 0), (1, 1), (5, 1), (6, 1), (2, 2)):
-        stored._on_changelog_sent(
-            SimpleNamespace(result=lambda at=offset: SimpleNamespace(topic_partition=place, offset=at))
-        )
-        assert stored.data.persisted_offset(place) == mark
+
+    def sent(offset: int) -> int | None:
+        stored._on_changelog_sent(SimpleNamespace(result=lambda: SimpleNamespace(topic_partition=place, offset=offset)))
+        return stored.data.persisted_offset(place)
+
+    assert [sent(offset) for offset in (0, 1, 5, 6)] == [0, 1, 1, 1]
+    assert stored.holes[1] == [(2, 4)]
+    stored.holes[1].clear()
+    assert sent(7) == 7
+    sent(9)
+    stored.apply_changelog_batch([_message(1, 10, b"a", 3)])
+    assert (stored.data.persisted_offset(place), stored.holes[1]) == (10, [])
 
 
 def test_an_event_knows_the_generation_it_was_fetched_in() -> None:

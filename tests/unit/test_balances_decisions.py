@@ -15,26 +15,10 @@ from domain.errors import Invalid, NotFound
 from schemas.contracts import CounterState, CustomerContract, Entitlement, EntitlementsState, PartitionFreshness
 from schemas.periods import FOREVER
 from stores.kafka import Record
+from tests.support.entitlements import BEGAN, NOW, held
 
-NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
-BEGAN = datetime(2026, 3, 10, tzinfo=UTC)
 MONTH_END = datetime(2026, 4, 10, tzinfo=UTC)
 PRINCIPAL = Principal(tenant="acme", environment="live", scopes=frozenset(), key_id="key_1")
-
-
-def held(**changes: Any) -> Entitlement:
-    common = Entitlement(
-        feature_id="fea_1",
-        feature_key="tokens",
-        kind="metered",
-        subscription_id="sub_1",
-        starts_at=BEGAN,
-        anchor_at=BEGAN,
-        meter_id="met_1",
-        limit=Decimal(100),
-        usage_period="month",
-    )
-    return msgspec.structs.replace(common, **changes)
 
 
 def counter(value: str | None, end: datetime = MONTH_END, start: datetime = BEGAN) -> CounterState:

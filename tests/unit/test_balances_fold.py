@@ -17,25 +17,9 @@ from schemas.deltas import BlockDeltas, UsageChange
 from schemas.periods import FOREVER
 from schemas.usage import UsageState
 from streams.balances_table import newest
+from tests.support.entitlements import BEGAN, NOW, held
 
-NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
-BEGAN = datetime(2026, 3, 10, tzinfo=UTC)
 NAME = "acme/live/cus_1"
-
-
-def held(**changes: Any) -> Entitlement:
-    common = Entitlement(
-        feature_id="fea_1",
-        feature_key="tokens",
-        kind="metered",
-        subscription_id="sub_1",
-        starts_at=BEGAN,
-        anchor_at=BEGAN,
-        meter_id="met_1",
-        limit=Decimal(100),
-        usage_period="month",
-    )
-    return msgspec.structs.replace(common, **changes)
 
 
 def contract(
