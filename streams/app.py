@@ -3,10 +3,13 @@
 Reasons stand beside the settings. A fresh app per call: tests make as many as they like.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 import faust
+from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
 from runtime.settings import Settings, WorkerSettings
@@ -26,6 +29,8 @@ class App(faust.App):
     """A Faust app on our transport. `positions` is set by a role that keeps its own progress (protocol 18)."""
 
     positions: Positions | None = None
+    stopped: Mapping[TP, str] = MappingProxyType({})
+    """Assigned partitions that a role reads no further, and why: the process lives, and the others go on."""
     buffer_max_bytes: int = WorkerSettings().buffer_max_bytes
     """What may wait for the agent, in bytes; Faust itself bounds the number of records."""
 

@@ -25,6 +25,12 @@ CHECK_INTERVAL_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
+class WorkerReady(Ready, frozen=True, kw_only=True):
+    """`stopped`: partitions that this worker owns and reads no further, and why. It goes on with the others."""
+
+    stopped: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 class StalledError(Exception):
     """The worker makes no progress although there is work: it is taken for dead."""
 
@@ -96,6 +102,8 @@ class Health(Service):
             committed, ends = self._offsets()
             for tp, end in ends.items():
                 metrics.worker_lag_records.labels(f"{tp.topic}/{tp.partition}").set(max(end - committed.get(tp, 0), 0))
+            # What was stopped on purpose does not stand still.
+            ends = {tp: end for tp, end in ends.items() if tp not in self._app.stopped}
             now = asyncio.get_running_loop().time()
             self._dead = self._progress.judge(now, recovering=self._recovering, committed=committed, ends=ends)
             if self._dead is not None:
@@ -124,7 +132,10 @@ class Health(Service):
     async def _readyz(self, _: web.Request) -> web.Response:
         missing = tuple(name for name, is_so in self._lacking() if is_so)
         # A service that is waited for leaves the worker ready: it holds its partitions and goes on by itself.
-        ready = Ready(ready=not missing, missing=missing, degraded=services_away())
+        stopped = {f"{tp.topic}/{tp.partition}": reason for tp, reason in self._app.stopped.items()}
+        ready = WorkerReady(
+            ready=not missing and not stopped, missing=missing, degraded=services_away(), stopped=stopped
+        )
         return _answer(ready, ready.status)
 
     def _lacking(self) -> tuple[tuple[str, bool], ...]:

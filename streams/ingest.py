@@ -12,11 +12,12 @@ from typing import Any, cast
 import structlog
 from faust.types import TP
 
+from runtime import metrics
 from schemas.topics import USAGE_RAW
 from streams.app import App, raw_topic
 from streams.ingest_deps import IngestDeps
 from streams.ingest_filter import PartitionFilter
-from streams.ingest_partition import Partition
+from streams.ingest_partition import Partition, RejectStreakError
 from streams.ingest_recovery import Recovery
 from streams.log_reader import to_record
 from streams.transport import Consumer
@@ -34,6 +35,7 @@ class Ingest:
         self._deps = deps
         self._partitions: dict[int, Partition] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.stopped: dict[TP, str] = {}
         self._filters: dict[int, PartitionFilter] = {}
         self._opening = asyncio.Lock()
         self._held_up = False
@@ -103,6 +105,9 @@ class Ingest:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for tp in self.stopped:
+            metrics.worker_partition_stopped.remove(str(tp.partition))
+        self.stopped.clear()  # whoever owns them next finds what is to be found
         for duplicates in list(self._filters.values()):
             await duplicates.stop()
 
@@ -154,3 +159,24 @@ def register(app: App, deps: IngestDeps) -> Ingest:
 
 async def _agent(role: Ingest, stream: Any) -> None:
     await role.read(stream)
+        is_current = task in self._tasks
+        if isinstance(error, RejectStreakError):
+            if is_current:  # else of a tenure that has ended
+                self._stop(error)
+            return
+    def _stop(self, error: RejectStreakError) -> None:
+        """The brake: this partition is read no further, and nothing of it is acknowledged; the others go on."""
+        tp = TP(USAGE_RAW, error.partition)
+        self._partitions[error.partition].close()
+        self._consumer.pause_partitions({tp})
+        self.stopped[tp] = str(error)
+        metrics.worker_partition_stopped.labels(str(error.partition)).set(1)
+        _log.critical(
+            "the brake: a partition stops instead of rejecting on",
+            partition=error.partition,
+            reason=str(error),
+            done_offset=self._partitions[error.partition].done_offset,
+            release="mend the producer, then raise METERSTREAM_INGEST_REJECT_STREAK_MAX and start the worker again",
+        )
+
+    app.stopped = role.stopped

@@ -40,6 +40,10 @@ class StuckError(Exception):
 class RejectStreakError(Exception):
     """So many events in a row were rejected that the partition stops, instead of draining the topic."""
 
+    def __init__(self, partition: int, streak: int, code: str) -> None:
+        super().__init__(f"{streak} events in a row were rejected, the last as {code}")
+        self.partition = partition
+
 
 class Held(NamedTuple):
     """A record that is not done, and what acknowledges it."""
@@ -67,6 +71,8 @@ class Partition:
         evaluator: BlockEvaluator,
         writer: BlockWriter,
         is_drained: Callable[[], bool],
+        *,
+        rejected_in_a_row: int = 0,
     ) -> None:
         self._deps = deps
         self._is_drained = is_drained
@@ -84,7 +90,8 @@ class Partition:
         self._room = asyncio.Event()
         self._room.set()
         self._behind_since: float | None = None
-        self._rejected_in_a_row = 0
+        # A former tenure's streak goes on, so that a restart drains nothing; what was let pass stops no sound event.
+        self._rejected_in_a_row = min(rejected_in_a_row, deps.settings.ingest.reject_streak_max)
         self._closed = False
         self.done_offset = ledger.last_offset
         self.next_offset = ledger.last_offset + 1
@@ -181,11 +188,11 @@ class Partition:
         while parts:
             part = parts.popleft()
             block = await self._prepare(part)
-            if block is None:
+            if block is None or (len(part) > 1 and self._is_streak(block)):
                 half = len(part) // 2
                 parts.extendleft((part[half:], part[:half]))
                 continue
-            self._brake(block)
+            await self._brake(block)
             await self._launch(block, part, began_at)
 
     async def _prepare(self, part: list[Held]) -> PreparedBlock | None:
@@ -196,13 +203,16 @@ class Partition:
         await self._deps.catalog.wait_for(needed, self._deps.budget_s)
         return await self._evaluator.prepare(records, self._deps.catalog.current())
 
-    def _brake(self, block: PreparedBlock) -> None:
-        longest, self._rejected_in_a_row = block.outcomes.reject_streak(self._rejected_in_a_row)
-        if longest > self._deps.settings.ingest.reject_streak_max:
-            raise RejectStreakError(
-                f"partition {self._number}: {longest} events in a row were rejected,"
-                f" the last as {block.outcomes.rejected[-1].code}"
-            )
+    def _is_streak(self, block: PreparedBlock) -> bool:
+        return block.outcomes.reject_streak(self._rejected_in_a_row)[0] > self._deps.settings.ingest.reject_streak_max
+
+    async def _brake(self, block: PreparedBlock) -> None:
+        """Raises RejectStreakError, once what comes before is done. What is refused here stays in the log."""
+        longest, last = block.outcomes.reject_streak(self._rejected_in_a_row)
+        if self._is_streak(block):
+            await self._land()
+            raise RejectStreakError(self._number, longest, block.outcomes.rejected[-1].code)
+        self._rejected_in_a_row = last
 
     async def _launch(self, block: PreparedBlock, held: list[Held], began_at: float) -> None:
         """Intent, in one transaction with done of the block before if there is one, and the insert under way."""

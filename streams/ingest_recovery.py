@@ -72,8 +72,11 @@ class Recovery:
                 lambda: deps.ledger.partition(deps.topic_id, self._number), deps.budget_s, step="partition"
             )
             state = refreshed or state
+        streak = await until_available(
+            lambda: deps.ledger.rejected_in_a_row(deps.topic_id, self._number), deps.budget_s, step="streak"
+        )
         _log.info("took a partition over", partition=self._number, epoch=state.epoch, last_offset=state.last_offset)
-        return Partition(deps, state, self._evaluator, writer, self._is_drained)
+        return Partition(deps, state, self._evaluator, writer, self._is_drained, rejected_in_a_row=streak)
 
     async def _fence(self) -> LedgerPartition:
         """Protocol 11, 19: the epoch first. A group that Kafka has forgotten counts its generations anew: then the broker

@@ -14,7 +14,7 @@ from stores.clickhouse.pages import POSITION, Conditions, in_utc, read_position
 
 Properties = dict[str, Any]
 
-_SHOWN = 1024
+_SHOWN_LENGTH = 1024
 
 
 class IssueCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,9 +26,8 @@ class IssueCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IssueSample(msgspec.Struct, frozen=True, kw_only=True):
-    """One event that the meter did not count. `value` is what was found, as JSON; None where nothing was there.
-
-    Of a long value it is the text of its beginning.
+    """One event that the meter did not count. `value` is what was found, as text: JSON where it is none, cut off where it
+    is long; None where nothing was there.
     """
 
     code: str
@@ -37,7 +36,7 @@ class IssueSample(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     customer: str
     time: datetime
-    value: msgspec.Raw | None
+    value: str | None
     position: EventPosition
 
 
@@ -82,7 +81,7 @@ async def meter_issues(
                 source=row[3],
                 customer=row[4],
                 time=in_utc(row[5]),
-                value=_json(value_of(decode_properties(row[6]))),
+                value=_text(value_of(decode_properties(row[6]))),
                 position=read_position(row[7:11]),
             )
             for row in rows
@@ -90,8 +89,7 @@ async def meter_issues(
     )
 
 
-def _json(value: Any) -> msgspec.Raw | None:
-    if value is None:
-        return None
-    found = encode_properties(value)
-    return msgspec.Raw(found if len(found) <= _SHOWN else msgspec.json.encode(found.decode()[:_SHOWN]))
+def _text(value: Any) -> str | None:
+    if value is None or type(value) is str:
+        return value if value is None else value[:_SHOWN_LENGTH]
+    return encode_properties(value).decode()[:_SHOWN_LENGTH]

@@ -63,6 +63,11 @@ class Ledger:
         row = await self._first(statements.OPEN_BLOCK, {"topic_id": topic_id, "partition": partition})
         return None if row is None else _block(row)
 
+    async def rejected_in_a_row(self, topic_id: str, partition: int) -> int:
+        """How many events were rejected at least since the last one that was not: whole blocks of them."""
+        row = await self._first(statements.REJECTED_IN_A_ROW, {"topic_id": topic_id, "partition": partition})
+        return 0 if row is None else int(row.rejected)
+
     async def write_intent(self, epoch: int, intent: Intent, deadline_s: float) -> LedgerBlock:
         """Open a block: the cut it carries and its deadline are decided here, by PostgreSQL (protocol 1, 10).
 

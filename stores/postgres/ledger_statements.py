@@ -163,6 +163,16 @@ OPEN_BLOCK = text(f"{_SELECT_BLOCKS} AND state = 'intent'")
 
 BLOCK_AT = text(f"{_SELECT_BLOCKS} AND first_offset = :first_offset")
 
+# Rejected events of the blocks behind the last one that had any other.
+REJECTED_IN_A_ROW = text("""
+    SELECT coalesce(sum(rejected), 0) AS rejected FROM ledger_blocks
+    WHERE topic_id = :topic_id AND partition = :partition AND state = 'done' AND first_offset > coalesce((
+        SELECT first_offset FROM ledger_blocks
+        WHERE topic_id = :topic_id AND partition = :partition AND state = 'done'
+            AND (stored > 0 OR duplicate > 0 OR forwarded > 0)
+        ORDER BY first_offset DESC LIMIT 1
+    ), -1)
+""")
 NEWEST_STORED = text(f"{_SELECT_BLOCKS} AND state = 'done' AND stored > 0 ORDER BY first_offset DESC LIMIT 1")
 
 # The bound on first_offset lets the primary key find the place: no block begins before the one that holds `offset`.

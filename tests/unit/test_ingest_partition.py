@@ -13,7 +13,7 @@ from domain.records import LogRecord
 from runtime.clock import SystemClock
 from runtime.settings import IngestSettings, Settings
 from schemas.ledger import LedgerPartition
-from streams.ingest_partition import GapError, Partition, StuckError
+from streams.ingest_partition import GapError, Partition, RejectStreakError, StuckError
 from tests.support.waiting import eventually_async
 
 STATE = LedgerPartition(topic_id="t", partition=0, epoch=1, generation=1, last_offset=9, version=1, idle_as_of=None)
@@ -229,3 +229,52 @@ async def test_a_block_that_cannot_be_stored_is_never_done() -> None:
     with pytest.raises(Unavailable):
         await own.run()
     assert (event.acknowledged, own.done_offset) == (False, 9)
+
+
+class Judging(Writer):
+    """Every record from BAD on holds as many rejected events as its size; blocks are stored at once."""
+
+    BAD = 12
+
+    async def prepare(self, records: list[LogRecord], _catalog: object) -> Any:
+        block = await super().prepare(records, _catalog)
+        self.stored[block.intent.first_offset].set()
+        bad = sum(len(one.value) for one in records if one.offset >= self.BAD)
+        whole = all(one.offset >= self.BAD for one in records)
+        block.outcomes = SimpleNamespace(
+            reject_streak=lambda before: (before + bad, before + bad) if whole else (max(before, bad), bad),
+            rejected=[SimpleNamespace(code="malformed_json")],
+        )
+        return block
+
+
+async def test_the_brake_stops_at_the_record_that_is_too_much_and_finishes_what_comes_before() -> None:
+    writer = Judging()
+    ingest = IngestSettings(reject_streak_max=250, block_max_age_s=0.05)
+    deps: Any = SimpleNamespace(settings=Settings(ingest=ingest), budget_s=0.0, catalog=Versions())
+    own = Partition(deps, STATE, cast("Any", writer), cast("Any", writer), lambda: True)
+    for offset in range(10, 18):  # one block
+        await own.accept(record(offset, size=100), Noted(offset, writer.steps))
+    with pytest.raises(RejectStreakError, match="300 events in a row were rejected, the last as malformed_json"):
+        await own.run()
+    assert own.done_offset == 13
+    assert [step for step in writer.steps if step.startswith("ack")] == [f"ack {offset}" for offset in range(10, 14)]
+    assert not any(step.endswith(("intent 14", "14 14")) for step in writer.steps)
+
+
+@pytest.mark.parametrize(("before", "bad_from", "done"), [(250, 10, 9), (100_000, 10, 9), (100_000, 99, 10)])
+async def test_a_streak_of_a_former_tenure_goes_on_and_stops_no_sound_event(
+    before: int, bad_from: int, done: int
+) -> None:
+    writer = Judging()
+    writer.BAD = bad_from
+    ingest = IngestSettings(reject_streak_max=250, block_max_age_s=0.05)
+    deps: Any = SimpleNamespace(settings=Settings(ingest=ingest), budget_s=0.0, catalog=Versions())
+    own = Partition(deps, STATE, cast("Any", writer), cast("Any", writer), lambda: True, rejected_in_a_row=before)
+    await own.accept(record(10, size=100), Noted(10, writer.steps))
+    running = asyncio.create_task(own.run())
+    await eventually_async(lambda: running.done() or own.done_offset == 10, 5)
+    assert own.done_offset == done
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled() or isinstance(running.exception(), RejectStreakError)
