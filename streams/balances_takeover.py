@@ -169,9 +169,11 @@ class TakeOver:
         async for name, found in self._customers(partition):
             balances = fold.behind(found, owned.progress.floor)
             owned.note(name, balances)
-            if fold.to_read(balances, now):
+            keys = fold.to_read(balances, now)
+            if keys:
                 owned.pending[name] = None
-                owned.unread.add(name)
+                if any(key.start_s <= now.timestamp() for key in keys):
+                    owned.unread.add(name)  # not those of which only the next period is not there yet
             else:
                 owned.select_until(wanted(balances.contract, now)[1], name)
         require_current(event)

@@ -69,6 +69,8 @@ class _Loop(Generic[D, E]):
         acknowledgement would commit past it.
         """
         events = [event for event in held if is_current(event)]
+        if not events:
+            return
         try:
             await self._whole(events)
         except NotOwnedError as moved:

@@ -1,7 +1,7 @@
 """Faust's Kafka transport with what the pinned version lacks: an idempotent producer and the cures of its assignment race.
 
-Private parts of Faust 0.15.3 are touched here and in `streams/tables.py` only; `tests/integration/test_faust_contract.py`
-fails when an upgrade changes what they rely on.
+Private parts of Faust 0.15.3 are touched here, in `streams/tables.py` and in `streams/balances_table.py` only;
+`tests/integration/test_faust_contract.py` fails when an upgrade changes what they rely on.
 """
 
 import asyncio
