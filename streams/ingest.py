@@ -16,6 +16,7 @@ from runtime import metrics
 from schemas.topics import USAGE_RAW
 from streams.app import App, raw_topic
 from streams.ingest_deps import IngestDeps
+from streams.ingest_errors import BlockMismatchError, LedgerMismatchError, MendedError
 from streams.ingest_filter import PartitionFilter
 from streams.ingest_partition import Partition, RejectStreakError
 from streams.ingest_recovery import Recovery
@@ -34,8 +35,8 @@ class Ingest:
         self._app = app
         self._deps = deps
         self._partitions: dict[int, Partition] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self.stopped: dict[TP, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._filters: dict[int, PartitionFilter] = {}
         self._opening = asyncio.Lock()
         self._held_up = False
@@ -57,7 +58,9 @@ class Ingest:
             message = event.message
             partition = self._partitions.get(message.partition)
             if partition is None:
-                continue  # revoked a moment ago: its new owner reads it
+                # Revoked a moment ago, and its new owner reads it; or refused, and fetched before it was paused.
+                self._consumer.pause_partitions({message.tp} & self.stopped.keys())
+                continue
             self._held_up = True
             await partition.accept(to_record(message, round(message.timestamp * _MS)), event)
             self._held_up = False
@@ -74,17 +77,22 @@ class Ingest:
         await self._deps.catalog.caught_up(self._deps.budget_s)
         numbers = sorted(tp.partition for tp in assignment)
         taken = await asyncio.gather(
-            *(self._take_over(tp.partition, generation, committed[tp]) for tp in sorted(assignment))
+            *(self._take_over_or_say_why(tp.partition, generation, committed[tp]) for tp in sorted(assignment))
         )
         if self._app.consumer_generation_id != generation:
             return  # another rebalance came meanwhile, and with it another take-over
-        self._partitions = dict(zip(numbers, taken, strict=True))
+        self._partitions = {}
+        for number, one in zip(numbers, taken, strict=True):
+            if isinstance(one, Partition):
+                self._partitions[number] = one
+            else:
+                self._refuse(number, one, generation, committed[TP(USAGE_RAW, number)])
         for number, partition in self._partitions.items():
             task = asyncio.create_task(partition.run(), name=f"partition {number}")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
         # protocol 16: Kafka's commit follows the ledger, else the lag looks stuck.
-        ahead = {tp: self._partitions[tp.partition].done_offset + 1 for tp in assignment}
+        ahead = {TP(USAGE_RAW, number): one.done_offset + 1 for number, one in self._partitions.items()}
         await consumer.commit_positions({tp: offset for tp, offset in ahead.items() if offset > committed[tp]})
 
     async def positions(self, assignment: set[TP]) -> Mapping[TP, int]:
@@ -97,6 +105,9 @@ class Ingest:
 
     async def drop_all(self, *_: Any, **__: Any) -> None:
         """Forget open blocks and stop writing: what is not done is read again by whoever owns the partition next."""
+        for tp in self.stopped:
+            metrics.worker_partition_stopped.remove(str(tp.partition))
+        self.stopped.clear()  # whoever owns them next finds what is to be found
         tasks, self._tasks = self._tasks, set()
         partitions, self._partitions = self._partitions, {}
         for partition in partitions.values():
@@ -105,9 +116,6 @@ class Ingest:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for tp in self.stopped:
-            metrics.worker_partition_stopped.remove(str(tp.partition))
-        self.stopped.clear()  # whoever owns them next finds what is to be found
         for duplicates in list(self._filters.values()):
             await duplicates.stop()
 
@@ -130,40 +138,53 @@ class Ingest:
         recovery = Recovery(self._deps, number, generation, self._filters[number], self._is_drained, is_owner)
         return await recovery.take_over(committed)
 
+    async def _take_over_or_say_why(
+        self, number: int, generation: int, committed: int
+    ) -> "Partition | BlockMismatchError | LedgerMismatchError":
+        try:
+            return await self._take_over(number, generation, committed)
+        except (BlockMismatchError, LedgerMismatchError) as mismatch:
+            return mismatch
+
+    def _refuse(self, number: int, mismatch: Exception, generation: int, committed: int) -> None:
+        """A store was restored, or a block cannot be completed: a person decides. The other partitions go on."""
+        tp = TP(USAGE_RAW, number)
+        self.stopped[tp] = str(mismatch)
+        self._consumer.pause_partitions({tp})
+        metrics.worker_partition_stopped.labels(str(number)).set(1)
+        _log.critical("a partition is refused: nothing of it is counted", partition=number, reason=str(mismatch))
+        task = asyncio.create_task(self._until_mended(number, generation, committed), name=f"refused {number}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def _until_mended(self, number: int, generation: int, committed: int) -> None:
+        """Ask again now and then. Raises MendedError once it can be taken over: a new process reads from its position."""
+        while True:
+            await asyncio.sleep(self._deps.settings.ingest.refused_retry_s)
+            found = await self._take_over_or_say_why(number, generation, committed)
+            if isinstance(found, Partition):
+                raise MendedError(f"partition {number} can be taken over again: the worker starts anew")
+            self.stopped[TP(USAGE_RAW, number)] = str(found)
+
     def _is_drained(self) -> bool:
         """Whether everything that was fetched has been accepted: nothing waits in this worker."""
         flowing = self._consumer.flow_active and not self._app.rebalancing
         return flowing and not self._held_up and self._stream is not None and self._stream.channel.queue.empty()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
+        is_current = task in self._tasks
         self._tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, RejectStreakError):
+            if is_current:  # else of a tenure that has ended
+                self._stop(error)
             return
         _log.critical("a partition failed: the worker exits with its block unacknowledged", exc_info=error)
         crash = asyncio.ensure_future(self._app.crash(error))
         self._tasks.add(crash)
         crash.add_done_callback(self._tasks.discard)
 
-
-def register(app: App, deps: IngestDeps) -> Ingest:
-    """Put the agent and its hooks on the app."""
-    role = Ingest(app, deps)
-    topic = raw_topic(app, USAGE_RAW, deps.partitions)
-    app.agent(topic, name="meterstream.ingest", concurrency=1)(functools.partial(_agent, role))
-    app.positions = role.positions
-    app.on_partitions_revoked.connect(role.drop_all)
-    app.on_rebalance_complete.connect(role.on_assigned)
-    app.on_before_shutdown.connect(role.drop_all)
-    return role
-
-
-async def _agent(role: Ingest, stream: Any) -> None:
-    await role.read(stream)
-        is_current = task in self._tasks
-        if isinstance(error, RejectStreakError):
-            if is_current:  # else of a tenure that has ended
-                self._stop(error)
-            return
     def _stop(self, error: RejectStreakError) -> None:
         """The brake: this partition is read no further, and nothing of it is acknowledged; the others go on."""
         tp = TP(USAGE_RAW, error.partition)
@@ -179,4 +200,19 @@ async def _agent(role: Ingest, stream: Any) -> None:
             release="mend the producer, then raise METERSTREAM_INGEST_REJECT_STREAK_MAX and start the worker again",
         )
 
+
+def register(app: App, deps: IngestDeps) -> Ingest:
+    """Put the agent and its hooks on the app."""
+    role = Ingest(app, deps)
+    topic = raw_topic(app, USAGE_RAW, deps.partitions)
+    app.agent(topic, name="meterstream.ingest", concurrency=1)(functools.partial(_agent, role))
+    app.positions = role.positions
     app.stopped = role.stopped
+    app.on_partitions_revoked.connect(role.drop_all)
+    app.on_rebalance_complete.connect(role.on_assigned)
+    app.on_before_shutdown.connect(role.drop_all)
+    return role
+
+
+async def _agent(role: Ingest, stream: Any) -> None:
+    await role.read(stream)
