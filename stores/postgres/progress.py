@@ -43,6 +43,14 @@ _BY_HOUR = text(f"""
         AND CAST(count ->> 2 AS bigint) >= :start_hour AND CAST(count ->> 2 AS bigint) < :end_hour
     GROUP BY 1 ORDER BY 1
 """)
+# Of all tenants. A block is done after its events were received, so what was done before the range (less the skew of
+# clocks) holds nothing of it; a replayed record keeps its receipt, so there is no such bound above.
+_BY_PARTITION_AND_HOUR = text(f"""
+    SELECT block.partition, CAST(count ->> 2 AS bigint) AS hour, {_SUMS} {_BETWEEN}
+        AND CAST(count ->> 2 AS bigint) >= :start_hour AND CAST(count ->> 2 AS bigint) < :end_hour
+        AND block.done_at >= to_timestamp((:start_hour - 1) * 3600)
+    GROUP BY 1, 2 ORDER BY 1, 2
+""")
 
 
 class PartitionProgress(Struct, frozen=True, kw_only=True):
@@ -160,6 +168,21 @@ class ProgressReader:
             )
             for row in rows
         ]
+
+    async def outcomes_by_partition_and_hour(
+        self, through: Mapping[int, int], start: datetime, end: datetime
+    ) -> dict[tuple[int, int], Outcomes]:
+        """(partition, receipt hour) -> outcomes of all tenants, of `[start, end)`, whole hours, up to a vector."""
+        hours = {"start_hour": int(start.timestamp()) // _HOUR_S, "end_hour": -(-int(end.timestamp()) // _HOUR_S)}
+        arguments = _steps(await self.topic_id(), {}, through) | hours
+        async with autocommit(self._engine) as conn:
+            rows = (await conn.execute(_BY_PARTITION_AND_HOUR, arguments)).all()
+        return {
+            (row.partition, int(row.hour)): Outcomes(
+                stored=int(row.stored), duplicate=int(row.duplicate), rejected=int(row.rejected)
+            )
+            for row in rows
+        }
 
 
 def _steps(topic_id: str, above: Mapping[int, int], through: Mapping[int, int]) -> dict[str, object]:
