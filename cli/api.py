@@ -97,7 +97,9 @@ async def wired(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Ap
         opened.push_async_callback(engine.dispose)
         clickhouse = ClickhouseClient(settings.clickhouse)
         opened.push_async_callback(clickhouse.close)
-        ends = LogEnds(settings.kafka, USAGE_RAW, settings.kafka.raw_partitions, settings.health.probe_timeout_s)
+        ends = LogEnds(
+            settings.kafka, USAGE_RAW, settings.kafka.raw_partitions, within_s=settings.health.probe_timeout_s
+        )
         opened.push_async_callback(ends.close)
         producer = Producer(settings.kafka)
         opened.push_async_callback(producer.stop)

@@ -21,8 +21,11 @@ _log = structlog.get_logger(__name__)
 class LogEnds:
     """End offsets of one topic of `partitions` partitions. Connects when first asked; reads no record."""
 
-    def __init__(self, settings: KafkaSettings, topic: str, partitions: int, within_s: float = 2.0) -> None:
+    def __init__(
+        self, settings: KafkaSettings, topic: str, partitions: int, within_s: float = 2.0, *, kept_s: float = KEPT_S
+    ) -> None:
         self._within_s = within_s
+        self._kept_s = kept_s
         self._settings = settings
         self._partitions = [TopicPartition(topic, number) for number in range(partitions)]
         self._consumer: AIOKafkaConsumer | None = None
@@ -31,12 +34,12 @@ class LogEnds:
         self._until = 0.0
 
     async def read(self) -> Mapping[int, int]:
-        """Partition -> offset of the next record, at most `KEPT_S` old. Raises Unavailable within about `within_s`."""
+        """Partition -> offset of the next record, at most `kept_s` old. Raises Unavailable within about `within_s`."""
         async with self._asking:
             now = asyncio.get_running_loop().time()
             if now >= self._until:
                 self._kept = await self._asked()
-                self._until = now + KEPT_S
+                self._until = now + self._kept_s
             return self._kept
 
     async def close(self) -> None:

@@ -4,17 +4,13 @@ Private parts of Faust 0.15.3 are touched here, in `streams/tables.py` and in `s
 `tests/integration/test_faust_contract.py` fails when an upgrade changes what they rely on.
 """
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, ClassVar, cast
 
-from aiokafka.errors import KafkaError
 from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-
-from domain.errors import Unavailable
 
 # The owner's answer to an assignment: for each partition the offset to go on from.
 Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
@@ -85,16 +81,6 @@ class Consumer(driver.Consumer):
         """What Kafka has as committed for the assigned partitions: the next offset; 0 where nothing was committed."""
         committed = await super().seek_to_committed()
         return {tp: max(committed.get(tp) or 0, 0) for tp in self.assignment()}
-
-    async def end_offset(self, tp: TP, within_s: float) -> int:
-        """The offset that the partition's next record will get. Raises Unavailable."""
-        try:
-            async with asyncio.timeout(within_s):
-                return int((await self.highwaters(tp))[tp])
-        except (KafkaError, OSError) as error:
-            raise Unavailable(
-                "kafka", f"the end of {tp.topic}/{tp.partition} cannot be asked for: {error!r}"
-            ) from error
 
     async def commit_positions(self, offsets: Mapping[TP, int]) -> bool:
         """Commit these next offsets now, whatever was acknowledged (protocol 16: else the lag looks stuck).

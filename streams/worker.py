@@ -24,6 +24,7 @@ from runtime.settings import Settings
 from schemas.topics import USAGE_RAW
 from stores.clickhouse.blocks import schema_differences
 from stores.clickhouse.tokens import check_token_windows, token_windows
+from stores.log_ends import LogEnds
 from stores.rocks.filter import DuplicateFilter
 from stores.rocks.memory import FilterMemory, allow_open_files
 from stores.topics import checked_topic_ids
@@ -60,7 +61,12 @@ def run_worker(settings: Settings, role: Role, clock: Clock) -> NoReturn:
     topic_id = loop.run_until_complete(_prepared(deps, role, port))
     cleanups: list[Callable[[], Any]] = [functools.partial(close, deps)]
     if role == "ingest":
-        cleanups.insert(0, ingest.register(app, _ingest_deps(app, deps, topic_id)).close)
+        kafka = settings.kafka
+        # On a connection of its own: behind a fetch that waits for records an answer takes a second and a half. Asked anew
+        # each time, since `as_of` says that the end was asked for then (protocol 26).
+        ends = LogEnds(kafka, USAGE_RAW, kafka.raw_partitions, within_s=kafka.request_timeout_s, kept_s=0.0)
+        cleanups.insert(0, ends.close)
+        cleanups.insert(0, ingest.register(app, _ingest_deps(app, deps, topic_id, ends)).close)
     elif role == "notifications":
         notifications.register(app, deps)
     else:
@@ -164,15 +170,14 @@ async def _check_stores(deps: WorkerDeps) -> str:
     return ids[USAGE_RAW]
 
 
-def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str) -> IngestDeps:
+def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str, ends: LogEnds) -> IngestDeps:
     worker = deps.settings.worker
     memory = FilterMemory(memory_bytes=worker.filter_memory_bytes, open_files_a_partition=worker.filter_open_files)
     allow_open_files(deps.settings.kafka.raw_partitions * (worker.filter_open_files + FILES_BESIDE) + FILES_OF_A_WORKER)
     root = Path(worker.data_dir) / "filter"
 
     async def end_offset(partition: int) -> int:
-        tp = TP(USAGE_RAW, partition)
-        return await cast("Consumer", app.consumer).end_offset(tp, deps.settings.kafka.request_timeout_s)
+        return (await ends.read())[partition]
 
     async def commit(partition: int, offset: int) -> bool:
         return await cast("Consumer", app.consumer).commit_positions({TP(USAGE_RAW, partition): offset})
