@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from domain import balances as fold
 from domain.counters import wanted
 from domain.delta_progress import advanced, first_gap, follows
-from domain.errors import Invalid
 from runtime import metrics
 from schemas.balances import CustomerBalances
 from schemas.contracts import CustomerContract, EntitlementsState, PartitionFreshness
@@ -40,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of either topic. A tombstone is neither."""
+    """A record of either topic. A tombstone is neither, nor is what cannot be read."""
 
     event: Any
     deltas: BlockDeltas | None = None
@@ -70,15 +69,16 @@ class Balances:
         self._emitted_at = 0.0
 
     def decode(self, event: Any) -> Incoming:
-        value = event.message.value
+        """Never refuses: also what cannot be read has its place in the order. Missing deltas are then made good."""
+        message = event.message
         try:
-            if event.message.topic == USAGE_DELTAS:
-                return Incoming(event=event, deltas=_deltas.decode(value or b""))
-            if value is None:
-                return Incoming(event=event)
-            return Incoming(event=event, contract=_contracts.decode(value))
+            if message.topic == USAGE_DELTAS:
+                return Incoming(event=event, deltas=_deltas.decode(message.value or b""))
+            if message.value is not None:
+                return Incoming(event=event, contract=_contracts.decode(message.value))
         except msgspec.DecodeError as error:
-            raise Invalid("malformed_json", str(error)) from error
+            _log.error("a record cannot be read", topic=message.topic, offset=message.offset, reason=str(error))
+        return Incoming(event=event)
 
     async def prepare(self, decoded: Sequence[Incoming]) -> None:
         """Take over what is new, and make good what was lost, before anything is folded."""
@@ -99,16 +99,13 @@ class Balances:
     def step(self, decoded: Sequence[Incoming]) -> Batch:
         return Batch([self._fold(partition, own) for partition, own in _by_partition(decoded).items()])
 
-    async def emit(self, effects: Batch, rejected: Sequence[Rejection]) -> None:
+    async def emit(self, effects: Batch, rejected: Sequence[Rejection]) -> None:  # noqa: ARG002 - `decode` refuses none
         """State and thresholds leave before the table is written, under versions that never fall."""
         await self._paced()
         if not effects.settled:
             await self._read(effects)
             self._settle(effects)
             effects.settled = True
-        for refused in rejected:
-            message = refused.event.message
-            _log.error("a record cannot be read", topic=message.topic, offset=message.offset, code=refused.code)
         await asyncio.gather(*(self._tell(share) for share in effects.shares))
 
     async def write(self, effects: Batch, events: Sequence[Any]) -> None:  # noqa: ARG002 - each share has its own event

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas.balances import DeltasProgress
+from schemas.deltas import BlockDeltas
 from schemas.topics import BALANCES_CHANGELOG, CONTRACTS_CHANGED, USAGE_DELTAS
 from streams.balances_foreign import Foreign
 from streams.balances_owned import Owned
+from streams.balances_steps import Balances
 from streams.balances_takeover import LostRecordsError, TakeOver
 from streams.tables import NotOwnedError
 
@@ -110,3 +113,45 @@ async def test_who_sees_records_of_a_later_owner_knows_that_it_owns_nothing() ->
     with pytest.raises(NotOwnedError):
         await Foreign(table, log).outlive(PARTITION, EVENT, owned())  # type: ignore[arg-type]
     assert (table.outlived, table.left) == ([], [(4, 4)])
+
+
+async def test_deltas_that_the_log_does_not_have_are_made_good_before_anything_is_folded() -> None:
+    """An unreadable record is one of them: it keeps its place in the order."""
+    asked: list[tuple[int, str]] = []
+    held = owned()
+
+    class Taking:
+        async def owned(self, *_: Any) -> Owned:
+            return held
+
+        async def check_order(self, *_: Any) -> None:
+            return None
+
+        async def again(self, partition: int, _: Any, former: Owned, reason: str) -> Owned:
+            asked.append((partition, reason))
+            assert former is held
+            return owned()
+
+    class Looking:
+        async def outlive(self, *_: Any) -> None:
+            return None
+
+    parts: Any = SimpleNamespace(clock=None)
+    steps = Balances(parts, parts, parts, Taking(), Looking(), parts)  # type: ignore[arg-type]
+    deltas = BlockDeltas(topic_id="t", partition=0, first_offset=0, last_offset=4, version=1, as_of_ms=0, changes=[])
+    later = msgspec.structs.replace(deltas, first_offset=9, last_offset=9)
+    values = [msgspec.json.encode(deltas), b"{", msgspec.json.encode(later)]
+    events: list[Any] = [
+        SimpleNamespace(
+            message=SimpleNamespace(
+                topic=USAGE_DELTAS, partition=PARTITION, offset=offset, value=value, generation_id=1
+            )
+        )
+        for offset, value in enumerate(values, 10)
+    ]
+    decoded = [steps.decode(event) for event in events]
+    assert [one.event for one in decoded] == events
+    await steps.prepare(decoded[:2])
+    assert asked == []
+    await steps.prepare(decoded)
+    assert asked == [(PARTITION, "of partition 0 the blocks from 5 to 8 are missing")]
