@@ -78,10 +78,9 @@ class LogReader:
             consumer.seek(place, found.offset)
             end = (await consumer.end_offsets([place]))[place]
             while await consumer.position(place) < end:
-                for fetched in (await consumer.getmany(place, timeout_ms=_POLL_MS)).values():
-                    for message in fetched:
-                        if message.value is not None:
-                            yield message.value
+                for message in await self._fetched(consumer, place, end):
+                    if message.value is not None:
+                        yield message.value
 
     async def _fetched(
         self, consumer: AIOKafkaConsumer, place: TopicPartition, end: int, max_records: int | None = None

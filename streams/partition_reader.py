@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from domain.errors import Unavailable
 from runtime.settings import KafkaSettings
@@ -42,8 +42,13 @@ class PartitionReader:
             if last is not None:
                 end = min(end, last + 1)
             consumer.seek(place, max(first, begins_at))
+            silent_ms = 0.0
             while await consumer.position(place) < end:
-                for fetched in (await consumer.getmany(place, timeout_ms=_POLL_MS)).values():
+                found = await consumer.getmany(place, timeout_ms=_POLL_MS)
+                silent_ms = 0.0 if found else silent_ms + _POLL_MS
+                if silent_ms > self._settings.request_timeout_s * 1000:
+                    raise KafkaTimeoutError(f"no record within {self._settings.request_timeout_s:g} s")
+                for fetched in found.values():
                     yield [record for record in fetched if record.offset < end]
         except (KafkaError, OSError) as error:
             raise Unavailable("kafka", f"{topic} cannot be read: {error!r}") from error

@@ -6,9 +6,8 @@ Private parts of Faust 0.15.3 are touched here, in `streams/tables.py` and in `s
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -47,8 +46,8 @@ class Consumer(driver.Consumer):
         return await super()._getmany(active_partitions, timeout)
 
     def _waiting_bytes(self) -> int:
-        topics = cast("Conductor", self.app.topics)._tp_index  # noqa: SLF001
-        channels = {channel for tp in self.assignment() for channel in topics.get(tp, ())}
+        conductor: Any = self.app.topics
+        channels = {channel for tp in self.assignment() for channel in conductor._tp_index.get(tp, ())}  # noqa: SLF001
         return sum(len(event.message.value or b"") for channel in channels for event in _waiting(channel.queue))
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
