@@ -15,7 +15,7 @@ from api.live import watch_of
 from api.usage_question import From, To, parse_instant
 from domain.errors import Conflict, Invalid
 from schemas.cuts import RaisedCut
-from stores.postgres.cutoffs import reaches_of
+from stores.postgres.cutoffs import reach_of, reaches_of
 from stores.postgres.cuts import Cuts
 
 COMPLETE_WITHIN_S = 2.0
@@ -87,11 +87,16 @@ class CutsController(Controller):
         )
 
 
-async def as_of_cut(request: Request[Any, Any, Any], deps: ApiDeps, cut: int) -> datetime:
-    """`as_of` of an answer at `cut`, once it can be read. Raises NotFound `cut_unknown` and Conflict `cut_open`."""
-    await Cuts(deps.engine).require_complete(cut, COMPLETE_WITHIN_S)
-    topic_id = await watch_of(request.app.state, deps).reader.topic_id()
-    return (await reaches_of(deps.engine, topic_id, [cut]))[cut].as_of
+async def as_of_answer(request: Request[Any, Any, Any], deps: ApiDeps, at: int | None) -> datetime:
+    """`as_of` of an answer about usage: of one at a cut, once it can be read, or of now. Ask before the data is read.
+
+    Raises NotFound `cut_unknown` and Conflict `cut_open`.
+    """
+    reader = watch_of(request.app.state, deps).reader
+    if at is None:
+        return (await reader.progress()).as_of
+    await Cuts(deps.engine).require_complete(at, COMPLETE_WITHIN_S)
+    return (await reach_of(deps.engine, await reader.topic_id(), at)).as_of
 
 
 async def _described(request: Request[Any, Any, Any], deps: ApiDeps, found: Sequence[RaisedCut]) -> list[Cut]:

@@ -5,25 +5,34 @@ from typing import Annotated, Any
 
 from litestar import Controller, Request, get
 from litestar.params import QueryParameter
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from api.auth import Principal, require
-from api.cuts import as_of_cut
+from api.cuts import as_of_answer
 from api.deps import ApiDeps
 from api.live import watch_of
 from api.usage_question import At, From, To, clickhouse_of, parse_instant, references_named, scope_of
 from domain.errors import Invalid, NotFound
 from schemas.event_records import DuplicateEvent, RefusedEvent, StoredEvent
-from stores.clickhouse.events import EventFilter, EventPage, EventStore
+from stores.clickhouse.events import EventFilter, EventStore
 from stores.clickhouse.reconcile import RowsOfHour, rows_by_hour
 from stores.postgres.engine import autocommit
 from stores.postgres.event_lines import EventLine, lines_of_event
+from stores.postgres.replays import find_replays
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 MAX_RECONCILED = timedelta(days=400)
 
 Limit = Annotated[int, QueryParameter(ge=1, le=500, description="rows a page")]
+
+
+class EventList(Struct, frozen=True, kw_only=True):
+    """Every event accepted before `as_of` was looked at."""
+
+    items: list[StoredEvent]
+    next_cursor: str | None
+    as_of: datetime
 
 
 class EventAnswer(Struct, frozen=True, kw_only=True):
@@ -81,10 +90,8 @@ class EventsController(Controller):
         at: At = None,
         limit: Limit = 50,
         cursor: str | None = None,
-    ) -> EventPage:
+    ) -> EventList:
         """Accepted events, newest first by their own time; those that were known at the cut `at`, if one is named."""
-        if at is not None:
-            await as_of_cut(request, deps, at)
         scope = scope_of(principal)
         wanted = EventFilter(
             references=await references_named(deps, scope, customer),
@@ -94,7 +101,10 @@ class EventsController(Controller):
             end=parse_instant("to", end),
             cut=at,
         )
-        return await EventStore(clickhouse_of(deps)).stored(scope, wanted, limit=limit, cursor=cursor)
+        # protocol 26: read before the data.
+        as_of = await as_of_answer(request, deps, at)
+        page = await EventStore(clickhouse_of(deps)).stored(scope, wanted, limit=limit, cursor=cursor)
+        return EventList(items=page.items, next_cursor=page.next_cursor, as_of=as_of)
 
     @get("/lookup", guards=[require("usage:read")])
     async def lookup(
@@ -112,10 +122,9 @@ class EventsController(Controller):
         if fate is None:
             message = f"no event {event_id!r} of source {source!r} was stored up to {progress.as_of.isoformat()}"
             raise NotFound("event_not_found", message)
-        lines: tuple[EventLine, ...] = ()
-        if fate.event is not None:
-            async with autocommit(deps.engine) as conn:
-                lines = tuple(await lines_of_event(conn, scope, fate.event))
+        async with autocommit(deps.engine) as conn:
+            replays = await find_replays(conn, [one.position for one in fate.rejections])
+            lines = tuple(await lines_of_event(conn, scope, fate.event)) if fate.event is not None else ()
         return EventAnswer(
             source=fate.source,
             id=fate.id,
@@ -123,7 +132,7 @@ class EventsController(Controller):
             conflict=any(copy.conflict for copy in fate.duplicates),
             event=fate.event,
             duplicates=fate.duplicates,
-            rejections=fate.rejections,
+            rejections=tuple(structs.replace(one, replay=replays.get(one.position)) for one in fate.rejections),
             lines=lines,
             as_of=progress.as_of,
         )

@@ -8,9 +8,9 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from api.auth import Principal, require
+from api.cuts import as_of_answer
 from api.deps import ApiDeps
-from api.live import watch_of
-from api.usage_question import DEFAULT_SPAN, From, To, clickhouse_of, parse_instant
+from api.usage_question import DEFAULT_SPAN, At, From, To, clickhouse_of, parse_instant
 from domain.errors import Invalid
 from domain.properties import compile_path
 from stores.clickhouse.issues import IssueCount, IssueSample, meter_issues
@@ -48,6 +48,7 @@ class MeterIssuesController(Controller):
         deps: ApiDeps,
         start: From = None,
         end: To = None,
+        at: At = None,
         limit: Limit = 20,
     ) -> MeterIssuesAnswer:
         """Unusable values of this meter's events."""
@@ -59,10 +60,10 @@ class MeterIssuesController(Controller):
         async with autocommit(deps.engine) as conn:
             kept = await get_meter(conn, principal.scope, meter)
         # protocol 26: read before the data.
-        progress = await watch_of(request.app.state, deps).reader.progress()
+        as_of = await as_of_answer(request, deps, at)
         value_of = compile_path(kept.value_property) if kept.value_property else dict
         found = await meter_issues(
-            clickhouse_of(deps), principal.scope, kept.id, value_of, start=since, end=until, limit=limit
+            clickhouse_of(deps), principal.scope, kept.id, value_of, start=since, end=until, limit=limit, cut=at
         )
         return MeterIssuesAnswer(
             meter_id=kept.id,
@@ -70,5 +71,5 @@ class MeterIssuesController(Controller):
             counts=found.counts,
             total=sum(one.count for one in found.counts),
             items=found.samples,
-            as_of=progress.as_of,
+            as_of=as_of,
         )

@@ -6,9 +6,8 @@ import msgspec
 from litestar import Controller, MediaType, Request, Response, get
 
 from api.auth import Principal, require
-from api.cuts import as_of_cut
+from api.cuts import as_of_answer
 from api.deps import ApiDeps
-from api.live import watch_of
 from api.usage_question import (
     ASKED,
     UsageAnswer,
@@ -37,10 +36,7 @@ class UsageController(Controller):
         """
         query = await usage_query(deps, principal, asked, default_end=deps.clock.now())
         # protocol 26: read before the data.
-        if query.cut is None:
-            as_of = (await watch_of(request.app.state, deps).reader.progress()).as_of
-        else:
-            as_of = await as_of_cut(request, deps, query.cut)
+        as_of = await as_of_answer(request, deps, query.cut)
         usage = await UsageStore(clickhouse_of(deps)).usage(query)
         answer = answer_of(usage, as_of, query.cut)
         if request.accept.best_match([MediaType.JSON, CSV]) == CSV:

@@ -18,7 +18,7 @@ import pandas as pd
 from rich.console import Console
 
 from cli.system import LocalSystem, SystemAddress
-from demo import verify
+from demo import travel, verify
 from demo.catalog import FEATURES, METERS, PLANS, plan_of
 from demo.client import Client, connected
 from demo.closing import unpause
@@ -180,6 +180,19 @@ class Run:
         say(f"  {invoices} invoices in {took:.1f} s, each line beside a rating by hand")
         return invoices
 
+    async def travel(self) -> None:
+        say("\n[bold]6. Time travel[/]: old flights twice more, and late ones that were never reported")
+        begun = time.monotonic()
+        replayed, late = await travel.send_more(self.client, self.flights, SEED)
+        await self.settled(FLIGHTS + late, self.duplicates + replayed)
+        start, end = self.months[0][0], self.months[-1][1]
+        before = len(self.differences.found)
+        invoices = await travel.recomputed(self.client, start, end, FLIGHTS, self.differences)
+        found = len(self.differences.found) - before
+        verdict = "equal" if not found else f"{found} DIFFERENT"
+        say(f"  {replayed:,} sent again, {late:,} late ones counted, in {time.monotonic() - begun:.1f} s")
+        say(f"  time travel: {invoices} invoices recomputed after two more replays and late events: {verdict}")
+
 
 async def run(keep: bool, data: Path) -> int:  # noqa: FBT001 - the command's own flag
     begun = time.monotonic()
@@ -199,6 +212,7 @@ async def run(keep: bool, data: Path) -> int:  # noqa: FBT001 - the command's ow
             await demo.check_usage()
             await demo.check_entitlements()
             invoices = await demo.close(address)
+            await demo.travel()
         say(f"\nDashboard  {address.url}/dashboard   key {address.api_key}")
         found = demo.differences.found
         say(

@@ -54,12 +54,18 @@ async def meter_issues(
     start: datetime,
     end: datetime,
     limit: int,
+    cut: int | None = None,
 ) -> MeterIssues:
-    """Issues of events whose time lies in `[start, end)`; `value_of` reads the meter's value out of properties."""
+    """Issues of events whose time lies in `[start, end)`; `value_of` reads the meter's value out of properties. `cut` C: of
+    those that were known at cutoff C (protocol 10).
+    """
     conditions = Conditions(scope)
     conditions.between("time", start, end)
     conditions.where += ["has(issues.meter, {meter:String})", "issue.meter = {meter:String}"]
     conditions.parameters["meter"] = meter_id
+    if cut is not None:
+        conditions.where.append("cut < {cut:UInt64}")
+        conditions.parameters["cut"] = cut
     source = f"{client.reads('events')} ARRAY JOIN issues AS issue"
     counts = await client.rows(
         f"SELECT issue.code, count() AS found, max(time) FROM {source} WHERE {conditions.text} GROUP BY issue.code"

@@ -6,10 +6,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.system_status import OpenIntent, PartitionState
 from stores.postgres.engine import autocommit
 
+# The instant of an intent whose token counts as forgotten is 1970 (RENEW): it was not opened before the last was done.
 _PARTITIONS = text("""
     SELECT part.partition, part.epoch, part.generation, part.version, part.last_offset,
         coalesce(greatest(part.last_logged_at, part.idle_as_of), to_timestamp(0)) AS as_of,
-        last.done_at, opened.first_offset AS open_first, opened.last_offset AS open_last, opened.intent_at, opened.renewals
+        last.done_at, opened.first_offset AS open_first, opened.last_offset AS open_last, opened.renewals,
+        CASE WHEN opened.intent_at IS NOT NULL THEN greatest(opened.intent_at, last.done_at) END AS intent_at
     FROM ledger_partitions AS part
     LEFT JOIN LATERAL (
         SELECT done_at FROM ledger_blocks AS block
