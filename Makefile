@@ -1,6 +1,6 @@
 # What there is to do with a checkout. Needs python3 (3.11 or newer), make and the package registries; the rest is fetched.
 .NOTPARALLEL:
-.PHONY: setup dashboard demo dev test check bench lock chromium model test-unit test-property test-integration test-e2e test-browser
+.PHONY: setup dashboard demo dev test check bench lock chromium model chaos-mutants test-unit test-property test-integration test-e2e test-browser
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -41,6 +41,10 @@ bench: setup
 # Everything fails under load, at moments that SEED decides, and every number is compared with the truth afterwards.
 chaos: setup
 	@$(PYTHON) -m tests.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),3)
+
+# Each rule of the protocol switched off in turn, with the faults it is there for: it must be found. Ten minutes; ONLY="name ..." for some.
+chaos-mutants: setup
+	@$(PYTHON) -m tests.chaos.mutants $(ONLY)
 
 # After a change of dependencies in pyproject.toml.
 lock:
