@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from cli.reconcile_balances import reconcile_balances
 from domain.errors import Unavailable
 from domain.system_status import problems_of
 from runtime.clock import SystemClock
@@ -16,6 +17,7 @@ from runtime.logs import configure_logging
 from runtime.settings import Settings, load_settings
 from schemas.system_status import BalancesStatus, CutStatus, PartitionStatus, SystemStatus
 from schemas.topics import APP_BALANCES, USAGE_DELTAS, USAGE_RAW
+from stores.clickhouse.client import ClickhouseClient
 from stores.group_lag import group_lag
 from stores.log_ends import LogEnds
 from stores.postgres.cuts import Cuts
@@ -30,19 +32,22 @@ app = typer.Typer()
 def status(
     behind_max_s: Annotated[int, typer.Option(help="A partition further behind than this is a problem.")] = 60,
     balances_lag_max: Annotated[int, typer.Option(help="As many records of usage.deltas may wait.")] = 5_000,
+    balances: Annotated[bool, typer.Option("--balances", help="Compare every balance with its usage, too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
     """Say how far each partition is and how fresh usage is; exit code 1, with the reasons, when something is wrong."""
     settings = load_settings(os.environ)
     configure_logging(settings.log)
-    found = asyncio.run(read(settings, timedelta(seconds=behind_max_s), balances_lag_max))
+    found = asyncio.run(read(settings, timedelta(seconds=behind_max_s), balances_lag_max, compares=balances))
     print(msgspec.json.encode(found).decode() if json else "\n".join(lines(found)))
     if found.problems:
         raise typer.Exit(1)
 
 
-async def read(settings: Settings, behind_max: timedelta, balances_lag_max: int) -> SystemStatus:
-    """Raises Unavailable when PostgreSQL does not answer; Kafka that does not is a problem among others."""
+async def read(
+    settings: Settings, behind_max: timedelta, balances_lag_max: int, *, compares: bool = False
+) -> SystemStatus:
+    """`compares`: balances with usage, which reads all of both. Raises Unavailable when PostgreSQL does not answer; Kafka that does not is a problem among others."""
     engine = create_engine(settings.postgres)
     kafka, clock = settings.kafka, SystemClock()
     ends = LogEnds(kafka, USAGE_RAW, kafka.raw_partitions, kafka.request_timeout_s)
@@ -63,6 +68,7 @@ async def read(settings: Settings, behind_max: timedelta, balances_lag_max: int)
     finally:
         await ends.close()
         await engine.dispose()
+    differing = await _differing(settings) if compares else None
     partitions = tuple(
         msgspec.convert(
             {**msgspec.structs.asdict(one), "lag": _lag(log_ends, one.partition, one.last_offset)},
@@ -85,6 +91,7 @@ async def read(settings: Settings, behind_max: timedelta, balances_lag_max: int)
         balances=balances,
         cut=cut,
         failed_periods=failed,
+        balances_differing=differing,
         problems=tuple(
             problems_of(
                 at=at,
@@ -92,12 +99,21 @@ async def read(settings: Settings, behind_max: timedelta, balances_lag_max: int)
                 balances=balances,
                 cut=cut,
                 failed_periods=failed,
+                balances_differing=differing,
                 behind_max=behind_max,
                 balances_lag_max=balances_lag_max,
                 cut_interval=timedelta(seconds=settings.closing.cut_interval_s),
             )
         ),
     )
+
+
+async def _differing(settings: Settings) -> int:
+    clickhouse = ClickhouseClient(settings.clickhouse)
+    try:
+        return len((await reconcile_balances(settings.kafka, clickhouse, SystemClock())).differences)
+    finally:
+        await clickhouse.close()
 
 
 async def _unless_away(asking: Awaitable[Mapping[int, int]]) -> Mapping[int, int] | None:
@@ -129,6 +145,8 @@ def lines(found: SystemStatus) -> list[str]:
         )
     lags = [one.lag for one in found.balances if one.lag is not None]
     shown.append(f"balances   {sum(lags):,} records behind" if lags else "balances   unknown")
+    if found.balances_differing is not None:
+        shown.append(f"           {found.balances_differing:,} differ from their usage")
     if found.as_of is not None:
         shown.append(f"usage      as of {found.as_of:%Y-%m-%d %H:%M:%S}Z, {found.freshness_s:.1f} s ago")
     if found.cut is not None:

@@ -17,6 +17,7 @@ def problems_of(
     balances: Sequence[BalancesStatus],
     cut: CutStatus | None,
     failed_periods: Mapping[str, int],
+    balances_differing: int | None = None,
     behind_max: timedelta,
     balances_lag_max: int,
     cut_interval: timedelta,
@@ -31,6 +32,8 @@ def problems_of(
         yield "Kafka does not answer: no lag is known"
     if cut is not None and at - cut.raised_at > CUTS_MISSED * cut_interval:
         yield f"the cut was raised {_age(at - cut.raised_at)} ago: the temporal worker or its schedule raise-cut stands still"
+    if balances_differing:
+        yield f"{balances_differing:,} balances are not what their usage comes to: `meterstream reconcile` names them"
     for code, count in sorted(failed_periods.items()):
         yield f"{count:,} billing periods stand still: {code}"
 

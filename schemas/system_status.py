@@ -47,7 +47,9 @@ class CutStatus(Struct, frozen=True, kw_only=True):
 
 
 class SystemStatus(Struct, frozen=True, kw_only=True):
-    """`problems` says why it is not healthy, a sentence each."""
+    """`problems` says why it is not healthy, a sentence each. `balances_differing` is how many balances are not what their
+    usage comes to; null where nobody asked.
+    """
 
     at: datetime
     as_of: datetime | None
@@ -56,4 +58,5 @@ class SystemStatus(Struct, frozen=True, kw_only=True):
     balances: tuple[BalancesStatus, ...]
     cut: CutStatus | None
     failed_periods: dict[str, int]
+    balances_differing: int | None
     problems: tuple[str, ...]

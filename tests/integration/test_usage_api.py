@@ -17,6 +17,7 @@ from api.limits_view import LimitsView
 from domain.aggregates import value
 from domain.identity import event_identity
 from domain.quantities import format_quantity
+from domain.reconciliation import OUTCOMES, hour_differences
 from runtime.clock import SystemClock
 from runtime.ids import Ids
 from runtime.settings import ClosingSettings, Settings
@@ -26,6 +27,7 @@ from schemas.ledger import Intent, TenantCount
 from schemas.scope import Scope
 from schemas.topics import USAGE_RAW
 from stores.clickhouse.block_outcomes import insert_duplicates, insert_refused
+from stores.clickhouse.reconcile import meter_days, rows_by_partition_and_hour
 from stores.kafka import Producer
 from stores.postgres.customers import create_customer
 from stores.postgres.cuts import Cuts
@@ -33,6 +35,7 @@ from stores.postgres.engine import create_engine, transaction
 from stores.postgres.keys import ApiKeys
 from stores.postgres.ledger import Ledger
 from stores.postgres.meters import create_meter
+from stores.postgres.progress import ProgressReader
 from tests.support.asgi import request
 from tests.support.clickhouse import migrated_database
 from tests.support.database import database
@@ -45,6 +48,7 @@ from tests.support.usage_events import (
     TestEvent,
     folded,
     insert_events,
+    matches_of,
     random_events,
 )
 
@@ -439,3 +443,41 @@ async def test_what_cannot_be_read_at_a_cut_is_refused_by_a_code(system: System)
     assert (listed["items"][0]["complete"], listed["next_cursor"]) == (False, str(following))
     _, rest = await system.get(f"/v1/cuts?limit=1&cursor={following}")
     assert (rest["items"][0]["cut"], rest["items"][0]["complete"]) == (cut, True)
+
+
+async def test_recounts_find_a_row_that_is_lost_or_twice_wherever_it_is(system: System) -> None:
+    await system.store(some_events(200))
+    cut = await system.raise_cut()
+    clickhouse = system.deps.clickhouse
+    assert clickhouse is not None
+    reader = ProgressReader(system.deps.engine, USAGE_RAW)
+    vector = (await reader.progress()).vector
+    day = (LOGGED_AT - timedelta(hours=1), LOGGED_AT + timedelta(days=1))
+
+    def outcomes(one: object) -> dict[str, int]:
+        return {name: getattr(one, name) for name in OUTCOMES}
+
+    async def hours() -> list[tuple[int, str, int]]:
+        counted = await reader.outcomes_by_partition_and_hour(vector, *day)
+        held = await rows_by_partition_and_hour(clickhouse, TOPIC, vector, *day)
+        sides = [{place: outcomes(one) for place, one in side.items()} for side in (counted, held)]
+        return [(one.partition, one.outcome, one.ledger - one.rows) for one in hour_differences(*sides)]
+
+    async def days() -> set[tuple[str, int]]:
+        compared, differing = await meter_days(clickhouse, START, START + SPAN, cut, 100)
+        assert compared == len(METERS) * SPAN.days
+        return {(one.meter_id, one.windows.matches - one.events.matches) for one in differing}
+
+    assert (await hours(), await days()) == ([], set())
+    # What is not done yet, or known only at a later cut, is no difference.
+    await insert_events(
+        clickhouse,
+        [replace(one, offset=9, cut=cut) for one in some_events(1)],
+        system.deps.clock.now() + timedelta(minutes=1),
+    )
+    assert (await hours(), await days()) == ([], set())
+    one = system.events[0]
+    lost = f"offset = {one.offset} AND partition = {one.partition} AND `index` = {one.index}"
+    await clickhouse.command(f"ALTER TABLE events DELETE WHERE {lost} SETTINGS mutations_sync = 2")
+    assert await hours() == [(one.partition, "stored", 1)]
+    assert await days() == {(METERS[match[0]].id, 1) for match in matches_of(one)}

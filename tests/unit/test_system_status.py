@@ -30,6 +30,7 @@ def problems(
     balances: BalancesStatus = BALANCES,
     cut: CutStatus | None = CUT,
     failed: dict[str, int] | None = None,
+    differing: int | None = None,
 ) -> list[str]:
     found = problems_of(
         at=AT,
@@ -37,6 +38,7 @@ def problems(
         balances=[balances],
         cut=cut,
         failed_periods=failed or {},
+        balances_differing=differing,
         behind_max=timedelta(seconds=60),
         balances_lag_max=100,
         cut_interval=timedelta(hours=1),
@@ -46,6 +48,7 @@ def problems(
 
 def test_a_system_that_counts_checks_and_closes_has_no_problem() -> None:
     assert problems() == []
+    assert problems(differing=0) == []
 
 
 def test_each_problem_is_said_in_a_sentence() -> None:
@@ -59,6 +62,8 @@ def test_each_problem_is_said_in_a_sentence() -> None:
         "balances partition 0: 101 records of usage.deltas are not applied"
     ]
     assert problems(replace(HEALTHY, lag=None)) == ["Kafka does not answer: no lag is known"]
+    [wrong] = problems(differing=3)
+    assert wrong.startswith("3 balances are not what their usage comes to")
     [cut] = problems(cut=replace(CUT, raised_at=AT - timedelta(minutes=121)))
     assert cut.startswith("the cut was raised 2 h ago")
     assert problems(failed={"recount_differs": 2}) == ["2 billing periods stand still: recount_differs"]
