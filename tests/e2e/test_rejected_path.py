@@ -298,7 +298,10 @@ async def _check_look_ups(site: Site) -> None:
     # The replay keeps the receipt of the first time.
     assert found["event"]["received_at"] == found["rejections"][0]["received_at"]
     assert [one["meter_id"] for one in found["event"]["matches"]] == ["met_bytes", "met_calls"]
-    assert not found["conflict"]
+    assert (found["conflict"], found["rejections"][0]["replay"]["id"]) == (False, "mine")
+    listed = await site.get("/v1/events?id=mine")
+    assert [one["customer"] for one in listed["items"]] == ["c2"]
+    assert found["as_of"] <= listed["as_of"]
     stray = await site.get("/v1/events/lookup?id=stray")
     assert (stray["event"]["position"]["partition"], len(stray["duplicates"])) == (at_home("stray"), 1)
     await produce(site.bootstrap, USAGE_RAW, [(at_home("sound"), bare("sound", customer="c4"), [])])
