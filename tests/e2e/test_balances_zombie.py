@@ -233,7 +233,7 @@ async def test_workers_that_come_and_go_under_load_count_exactly(stack: Stack, l
     await load.settled()
 
 
-async def test_lost_state_and_lost_deltas_heal_by_themselves(
+async def test_lost_state_and_lost_deltas_are_made_good(
     environ: dict[str, str], stack: Stack, load: Load, pair: Pair
 ) -> None:
     await load.more()

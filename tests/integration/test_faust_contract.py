@@ -27,7 +27,7 @@ from streams.app import PRODUCER_BUFFER_MESSAGES, App, create_app, table_options
 from streams.balances_table import GreatestTable
 from streams.tables import NotOwnedError, drain, is_current, require_current
 from streams.transport import Consumer, Producer, Transport
-from tests.support.faust_agent import PARTITIONS, TABLE, TOPIC
+from tests.support.faust_agent import PARTITIONS, TABLE, TOPICS
 from tests.support.pipeline import Record, end_offsets, produce
 from tests.support.servers import ROOT
 from tests.support.waiting import eventually
@@ -45,7 +45,7 @@ def app(tmp_path: Path) -> App:
 def topics(kafka_bootstrap: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
     wanted = [
-        NewTopic(TOPIC, num_partitions=PARTITIONS, replication_factor=1),
+        *(NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1) for topic in TOPICS.values()),
         NewTopic(CHANGELOG, num_partitions=PARTITIONS, replication_factor=1, config={"cleanup.policy": "compact"}),
     ]
     for future in admin.create_topics(wanted).values():
@@ -156,7 +156,7 @@ def test_what_failed_is_delivered_again_and_nothing_after_it_is_lost(
     kafka_bootstrap: str, topics: None, agents: list[Agent], tmp_path: Path
 ) -> None:
     """noack, acknowledgements by hand and a crash: the loop of streams/consume.py, with a partial as the agent."""
-    asyncio.run(produce(kafka_bootstrap, TOPIC, [(0, b"v%d" % number, []) for number in range(8)]))
+    asyncio.run(produce(kafka_bootstrap, TOPICS["plain"], [(0, b"v%d" % number, []) for number in range(8)]))
     (tmp_path / "fail").write_text("v3")
     agents.append(Agent(kafka_bootstrap, tmp_path, "plain"))
     assert agents[0].process.wait(60) != 0
@@ -177,14 +177,14 @@ def test_a_guarded_table_counts_exactly_through_kills(
     sent = 600
     records: list[Record] = [(number % PARTITIONS, b"t%d" % number, []) for number in range(sent)]
     for at in range(0, sent, 200):
-        asyncio.run(produce(kafka_bootstrap, TOPIC, records[at : at + 200]))
+        asyncio.run(produce(kafka_bootstrap, TOPICS["table"], records[at : at + 200]))
         agents.append(Agent(kafka_bootstrap, tmp_path, "table"))
         eventually(functools.partial(_has_seen, tmp_path, at + 100), 60)
         agents[-1].process.kill()
         agents[-1].process.wait(20)
     agents.append(Agent(kafka_bootstrap, tmp_path, "table"))
     eventually(functools.partial(_has_seen, tmp_path, sent), 90)
-    asyncio.run(produce(kafka_bootstrap, TOPIC, [(number, b"t-last", []) for number in range(PARTITIONS)]))
+    asyncio.run(produce(kafka_bootstrap, TOPICS["table"], [(number, b"t-last", []) for number in range(PARTITIONS)]))
     _counts_all(kafka_bootstrap, tmp_path)
     assert agents[-1].stop() == 0
 
@@ -228,7 +228,7 @@ def _load(broker: str) -> Iterator[None]:
             if stopping.is_set():
                 return
             values: list[Record] = [(place, b"t%d-%d" % (number, place), []) for place in range(PARTITIONS)]
-            asyncio.run(produce(broker, TOPIC, values * 5))
+            asyncio.run(produce(broker, TOPICS["table"], values * 5))
 
     sender = threading.Thread(target=send)
     sender.start()
@@ -252,7 +252,7 @@ def _takes_all_over(directory: Path) -> None:
 
 def _counts_all(broker: str, directory: Path) -> None:
     """One worker has everything by now, each record once."""
-    ends = asyncio.run(end_offsets(broker, TOPIC, PARTITIONS))
+    ends = asyncio.run(end_offsets(broker, TOPICS["table"], PARTITIONS))
     wanted = " ".join(f"{number}={end}" for number, end in sorted(ends.items()))
     eventually(lambda: (directory / "counts").read_text() == wanted, 60)
 

@@ -17,7 +17,7 @@ from runtime.settings import KafkaSettings, Settings, WorkerSettings
 from streams.app import create_app, raw_topic
 from streams.tables import bind_event, drain, is_current, require_current
 
-TOPIC = "contract.values"
+TOPICS = {"plain": "contract.plain", "table": "contract.values"}
 TABLE = "counts"
 PARTITIONS = 4
 
@@ -73,7 +73,7 @@ def main(broker: str, directory: Path, mode: str) -> None:
     table = None
     if mode == "table":
         table = app.Table(TABLE, key_type=bytes, value_type=bytes, partitions=PARTITIONS)
-    topic = raw_topic(app, TOPIC, PARTITIONS)
+    topic = raw_topic(app, TOPICS[mode], PARTITIONS)
     app.agent(topic, name="contract", concurrency=1)(functools.partial(agent, directory, app, table))
     faust.Worker(app, loglevel="INFO", quiet=True, redirect_stdouts=False).execute_from_commandline()
 
