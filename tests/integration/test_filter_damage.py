@@ -1,10 +1,14 @@
 """The duplicate filter on a disk that damages files, or has no room: recognised, never counted by."""
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,9 @@ from domain.errors import Unavailable
 from stores.rocks.errors import FilterDamaged
 from stores.rocks.filter import DuplicateFilter
 from stores.rocks.memory import FilterMemory
+from streams.ingest_block import BlockEvaluator
+from streams.retry import services_away
+from tests.support.waiting import eventually_async
 
 DAY = 20_000
 WINDOW = 36
@@ -60,7 +67,12 @@ def files(path: Path, pattern: str) -> list[Path]:
     return found
 
 
-DAMAGES: dict[str, Callable[[Path], None]] = {
+def replace_by_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_text("x")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "data of a table": lambda path: flip(files(path, "*.sst")[-1], 0.2),
     "end of a table": lambda path: flip(files(path, "*.sst")[-1], 0.999),
     "torn table": lambda path: truncate(files(path, "*.sst")[-1]),
@@ -72,7 +84,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "wrong pointer": lambda path: (path / "CURRENT").write_bytes(b"garbage"),
     "log": lambda path: flip(files(path, "*.log")[-1], 0.5),
     "torn log": lambda path: truncate(files(path, "*.log")[-1]),
-    "not a directory": lambda path: (shutil.rmtree(path), path.write_text("x"))[0],
+    "not a directory": replace_by_file,
 }
 
 
@@ -131,6 +143,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+def enlarge(place: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=128m", str(place)], check=True)
+
+
 def fill(filter_: DuplicateFilter, known: list[Entry], start: int = 0) -> int:
     """Blocks of 5,000 until the disk is full: how many entries were taken."""
     for first in range(start, len(known), 5_000):
@@ -149,7 +165,7 @@ def test_a_full_disk_is_waited_for_and_nothing_that_was_taken_is_lost(small_disk
     for _ in range(3):  # as until_available does
         with pytest.raises(Unavailable, match="No space left"):
             filter_.apply(known[taken : taken + 5_000], taken + 5_000)
-    subprocess.run(["mount", "-o", "remount,size=128m", str(small_disk)], check=True)
+    enlarge(small_disk)
     filter_.apply(known[taken : taken + 5_000], taken + 5_000)
     assert filter_.applied == taken + 5_000
     identities = [identity for identity, _, _ in known[: taken + 5_000]]
@@ -165,3 +181,33 @@ def test_a_disk_that_is_full_at_opening_is_waited_for(small_disk: Path, memory: 
             DuplicateFilter(small_disk / "0", memory, "topic-a")
     (small_disk / "ballast").unlink()
     assert DuplicateFilter(small_disk / "0", memory, "topic-a").applied == -1
+
+
+async def test_a_block_waits_in_place_for_room_and_is_entered_once_there_is_some(
+    small_disk: Path, memory: FilterMemory
+) -> None:
+    filter_ = DuplicateFilter(small_disk / "0", memory, "topic-a")
+    known = entries(200_000)
+    taken = fill(filter_, known)
+    block: Any = SimpleNamespace(accepted=known[taken : taken + 5_000], last_offset=taken + 5_000)
+    with ThreadPoolExecutor(max_workers=1) as evaluation:
+        impatient, patient = (
+            BlockEvaluator(
+                topic_id="topic-a",
+                partition=0,
+                partitions=1,
+                shards=1,
+                duplicates=filter_,
+                evaluation=evaluation,
+                budget_s=budget_s,
+            )
+            for budget_s in (0.0, 30.0)
+        )
+        with pytest.raises(Unavailable, match="No space left"):
+            await impatient.enter(block, DAY - WINDOW)
+        entering = asyncio.create_task(patient.enter(block, DAY - WINDOW))
+        await eventually_async(lambda: "disk" in services_away(), 10)
+        enlarge(small_disk)
+        await asyncio.wait_for(entering, 20)
+    assert filter_.applied == block.last_offset
+    filter_.close()
