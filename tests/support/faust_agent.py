@@ -15,7 +15,7 @@ import faust
 
 from runtime.settings import KafkaSettings, Settings, WorkerSettings
 from streams.app import create_app, raw_topic
-from streams.tables import bind_event, drain, is_current, require_current
+from streams.tables import NotOwnedError, bind_event, drain, is_current, require_current
 
 TOPICS = {"plain": "contract.plain", "table": "contract.values"}
 TABLE = "counts"
@@ -36,7 +36,10 @@ async def agent(directory: Path, app: Any, table: Any, stream: Any) -> None:
                 raise RuntimeError(failing)
         held = [one for one in held if is_current(one)]
         if table is not None and held:
-            await count(directory, app, table, held)
+            try:
+                await count(directory, app, table, held)
+            except NotOwnedError:
+                held = []  # whoever owns them now gets them again
         with (directory / "seen").open("a") as seen:
             seen.writelines(f"{one.value.decode()}\n" for one in held)
         for one in held:
