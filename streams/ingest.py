@@ -14,6 +14,7 @@ from faust.types import TP
 
 from runtime import metrics
 from schemas.topics import USAGE_RAW
+from stores.rocks.errors import FilterDamaged
 from streams.app import App, raw_topic
 from streams.ingest_deps import IngestDeps
 from streams.ingest_errors import BlockMismatchError, LedgerMismatchError, MendedError
@@ -127,16 +128,27 @@ class Ingest:
         self._filters = {}
 
     async def _take_over(self, number: int, generation: int, committed: int) -> Partition:
-        async with self._opening:
-            if number not in self._filters:
-                self._filters[number] = await PartitionFilter.opened(self._deps, number, self._ended)
         place = TP(USAGE_RAW, number)
 
         async def is_owner() -> bool:
             return await self._consumer.commit_positions({place: committed})
 
-        recovery = Recovery(self._deps, number, generation, self._filters[number], self._is_drained, is_owner)
-        return await recovery.take_over(committed)
+        async def attempt() -> Partition:
+            async with self._opening:
+                if number not in self._filters:
+                    self._filters[number] = await PartitionFilter.opened(self._deps, number, self._ended)
+            filter_ = self._filters[number]
+            recovery = Recovery(self._deps, number, generation, filter_, self._is_drained, is_owner)
+            return await recovery.take_over(committed)
+
+        try:
+            return await attempt()
+        except FilterDamaged as damaged:
+            # What it held is in `events` and in the log: an empty one is brought up from there.
+            metrics.worker_filters_discarded.inc()
+            _log.error("threw a duplicate filter away", partition=number, reason=str(damaged))
+            del self._filters[number]
+        return await attempt()
 
     async def _take_over_or_say_why(
         self, number: int, generation: int, committed: int

@@ -113,15 +113,17 @@ class PartitionFilter:
         days = load.days(gaps, _EPOCH + timedelta(days=oldest_day))
         if days is None:
             return []
-        asked = asyncio.ensure_future(self._ask(identities, gaps, days))
         if rest is None or rest.done():
             self._raise_failure()
-            return await asked
+            return await self._ask(identities, gaps, days)
+        if load.left_s <= self._look_up_s:
+            await asyncio.wait({rest}, timeout=self._look_up_s)  # not for ever: other partitions load first, perhaps
+        if rest.done():
+            self._raise_failure()
+            return None
+        asked = asyncio.ensure_future(self._ask(identities, gaps, days))
         try:
-            if load.left_s > self._look_up_s:
-                await asyncio.wait({asked, rest}, return_when=asyncio.FIRST_COMPLETED)
-            else:
-                await asyncio.wait({rest})
+            await asyncio.wait({asked, rest}, return_when=asyncio.FIRST_COMPLETED)
             if asked.done():
                 return asked.result()
             self._raise_failure()
@@ -136,6 +138,7 @@ class PartitionFilter:
             rest.remove_done_callback(self._ended)
             rest.cancel()
             await asyncio.wait({rest})
+            metrics.worker_filter_absent.labels(str(self._number)).set(0)
 
     async def _ask(
         self, identities: Sequence[bytes], gaps: Sequence[OffsetRange], days: tuple[date, date]
