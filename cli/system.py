@@ -68,9 +68,8 @@ class LocalSystem:
     """Everything on the directory `data`. `settings` are METERSTREAM_* names for all our processes; `say` shows progress.
 
     `workers` says how many of each role. `route(name, endpoints)` answers how one of our processes reaches the servers,
-    for somebody who puts something in between; `launch` is the command line of one of our commands. An app that exits
-    more than `max_exits` times in a minute ends the system. `start` and `stop` once each. After `start`, `failed` ends
-    when the system cannot go on.
+    for somebody who puts something in between. An app that exits more than `max_exits` times in a minute ends the
+    system. `start` and `stop` once each. After `start`, `failed` ends when the system cannot go on.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class LocalSystem:
         workers: Mapping[str, int] = ONE_OF_EACH,
         stack: LocalStack | None = None,
         route: Callable[[str, Endpoints], Endpoints] = same_way,
-        launch: Callable[..., tuple[str, ...]] = command,
         max_exits: int = MAX_EXITS,
     ) -> None:
         self.data = data.absolute()
@@ -94,7 +92,6 @@ class LocalSystem:
         self._settings = dict(settings or {})
         self._workers = worker_names(workers)
         self._route = route
-        self._launch = launch
         self._max_exits = max_exits
         self._env: dict[str, str] = {}
 
@@ -175,7 +172,7 @@ class LocalSystem:
         def spec(name: str, port: int, *arguments: str, **own: str) -> AppSpec:
             return AppSpec(
                 name=name,
-                argv=self._launch(*arguments),
+                argv=command(*arguments),
                 env={**self._environment(name, endpoints, api_port), **own},
                 ready_url=f"http://{HOST}:{port}/readyz",
                 cwd=self.data,

@@ -185,7 +185,7 @@ class Comparison:
         compare("reconciliation", answer["difference"], 0)
         compare("reconciled: stored", sums["stored"], len(self._truth.events))
         compare("reconciled: duplicates", sums["duplicate"], len(self._truth.duplicates))
-        compare("reconciled: rejected", sums["rejected"], len(self._truth.rejected))
+        compare("reconciled: rejected", sums["rejected"], self._truth.rejected_of_tenant)
         compare("reconciled: accepted", sums["accepted"], sums["stored"] + sums["duplicate"] + sums["rejected"])
         engine = create_engine(PostgresSettings(url=Secret(self._world.endpoints.postgres_url)))
         try:

@@ -36,7 +36,7 @@ class Known(msgspec.Struct):
     first: Body
     accepted: int = 0
     unanswered: int = 0
-    refused: int = 0
+    forwarded: bool = False  # a copy may have come by another partition, perhaps more than once
     accepted_at: datetime | None = None
 
 
@@ -81,6 +81,20 @@ class Answers:
         self.counts.refused += len(bodies)
         if status != 429:
             self.wrong.append(f"a request of {len(bodies)} events was answered {status}")
+
+    def foreign(self, bodies: list[Body], *, acknowledged: bool) -> None:
+        """A record of another producer with these sound events: what the log acknowledged is as good as a 202."""
+        for body in bodies:
+            known = self.known[body["source"], body["id"]]
+            known.forwarded = True
+            known.accepted += acknowledged
+            known.unanswered += not acknowledged
+        self.counts.sent += len(bodies)
+        if acknowledged:
+            self.counts.accepted += len(bodies)
+        else:
+            self.counts.unanswered += len(bodies)
+            self.last_unanswered_at = time.monotonic()
 
     def unanswered(self, bodies: list[Body]) -> None:
         self.counts.unanswered += len(bodies)
@@ -160,9 +174,16 @@ class Load:
             elif kind < INVALID + DUPLICATES and self._keys:
                 yield self._copy()
             else:
-                yield self._new()
+                yield self.new_body()
 
-    def _new(self) -> Body:
+    def known_body(self) -> Body:
+        """The first body of an event sent before (or a new one): a copy that does not say anything else."""
+        if not self._keys:
+            return self.new_body()
+        return self.answers.known[self._chance.choice(self._keys)].first
+
+    def new_body(self) -> Body:
+        """A sound event that was never sent, and will be known."""
         body = self._sound(next(self._numbers))
         key = (body["source"], body["id"])
         self.answers.known[key] = Known(first=body)
@@ -175,7 +196,7 @@ class Load:
         recent = max(0, len(keys) - 3_000)
         key = keys[chance.randrange(recent if chance.random() < 0.8 else 0, len(keys))]
         known = self.answers.known[key]
-        if known.accepted and chance.random() < OTHER_BODY:
+        if known.accepted_at and chance.random() < OTHER_BODY:
             return {**self._sound(0), "source": key[0], "id": key[1]}
         return known.first
 

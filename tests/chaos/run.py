@@ -18,6 +18,7 @@ from schemas.topics import CATALOG_CHANGED, USAGE_RAW
 from tests.chaos.compare import Comparison
 from tests.chaos.contracts import COHORTS, HUGE, STANDING, cohort, create_catalog, hours_begin
 from tests.chaos.faults import Faults, Survived
+from tests.chaos.foreign import Foreign
 from tests.chaos.load import ANSWER_WITHIN_S, SPAN, Load
 from tests.chaos.plan import Fault
 from tests.chaos.probe import Probe
@@ -59,18 +60,25 @@ class Run:
     async def under_faults(self, plan: Sequence[Fault]) -> list[Survived]:
         """Load and faults side by side, and in between customers that are subscribed and billed."""
         await create_catalog(self._client, self._standing_since)
+        foreign = Foreign(self._world.kafka.address, self._load, seed=self._seed, partitions=RAW_PARTITIONS)
         watching = asyncio.create_task(self._probe.watch())
+        producing: asyncio.Task[None] | None = None
         try:
             await self._wait("checks know the first customers", self._first_checks, CHECKED_WITHIN_S)
             faults = Faults(self._world, self._probe, self._clock, say=self._say)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._load.run())
                 await asyncio.sleep(0)  # it knows when it began
+                producing = asyncio.create_task(foreign.run())
                 group.create_task(self._subscribe_cohorts())
                 happening = group.create_task(faults.run(plan, RECOVERY_WITHIN_S))
+            producing.cancel()
+            await asyncio.wait([producing])
             await self._quiet()
         finally:
-            watching.cancel()
+            for task in (producing, watching):
+                if task is not None:
+                    task.cancel()
         return happening.result()
 
     async def _first_checks(self) -> bool:
@@ -126,6 +134,7 @@ class Run:
             seed=self._seed,
             survived=survived,
             counts=self._load.answers.counts,
+            spoiled=self._world.spoiled(),
             stored=sums["stored"],
             duplicates=sums["duplicate"],
             rejected=sums["rejected"],

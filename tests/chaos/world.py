@@ -9,13 +9,14 @@ import os
 import resource
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
-from cli.system import LocalSystem, SystemAddress, command, worker_names
+from cli.system import LocalSystem, SystemAddress, worker_names
 from runtime.local.apps import NO_LIMIT
 from runtime.local.ports import HOST
 from runtime.local.stack import Endpoints, LocalStack
@@ -88,6 +89,13 @@ class World:
         link = self.links[app, "clickhouse"]
         assert isinstance(link, InsertLink)
         return link
+
+    def spoiled(self) -> dict[str, int]:
+        """How many INSERTs came to which fate."""
+        found = Counter[str]()
+        for link in self.links.values():
+            found.update(link.happened)
+        return {str(fate): times for fate, times in found.items()}
 
     def pid(self, name: str) -> int:
         assert self.system.apps is not None
@@ -212,13 +220,11 @@ async def running_world(
     say: Callable[[str], None],
     workers: Mapping[str, int] = WORKERS,
     settings: Mapping[str, str] | None = None,
-    launch: Callable[..., tuple[str, ...]] = command,
     small_disks: bool = True,
 ) -> AsyncIterator[World]:
     """The system on the directory `data`, started; stopped at the end, its directory left.
 
-    `settings` go over SETTINGS; names without METERSTREAM_ reach the processes too. `launch` is the command line of one
-    of our commands. Must be entered in the main thread.
+    `settings` go over SETTINGS; names without METERSTREAM_ reach the processes too. Must be entered in the main thread.
     """
     os.chmod(data, 0o755)  # noqa: PTH101, S103 - the servers' user must be able to enter it
     world = World(data, say=say, kafka=await Link("kafka").open())
@@ -237,7 +243,6 @@ async def running_world(
             workers=workers,
             stack=stack,
             route=world.route,
-            launch=launch,
             max_exits=NO_LIMIT,
         )
         await world.start(system)
