@@ -1,6 +1,7 @@
 # What there is to do with a checkout. Needs python3 (3.11 or newer), make and the package registries; the rest is fetched.
 .NOTPARALLEL:
-.PHONY: setup dashboard demo dev test check bench lock chromium model chaos-mutants test-unit test-property test-integration test-e2e test-browser
+.PHONY: setup dashboard demo dev test check bench lock chromium model chaos chaos-mutants
+.PHONY: test-unit test-property test-integration test-e2e test-browser test-chaos
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
