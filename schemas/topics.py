@@ -34,7 +34,12 @@ TOPICS: tuple[TopicSpec, ...] = (
     # protocol 6: block day and receipt come from the log, so the log's clock must be the broker's.
     TopicSpec(
         name=USAGE_RAW,
-        config={"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(16 * MEBIBYTE)},
+        config={
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(16 * MEBIBYTE),
+            # Foreign producers compress by codecs that the worker does not know: the broker undoes it.
+            "compression.type": "uncompressed",
+        },
     ),
     # A balances worker that was away goes on at its last block: the topic must reach back further than any absence.
     TopicSpec(

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import Producer as ForeignProducer
 from sqlalchemy import text
 
 from api.app import Api, create_app
@@ -44,6 +45,7 @@ METERS = [
     Meter(id="met_calls", key="calls", event_types=("call",), aggregation="count"),
     Meter(id="met_bytes", key="bytes", event_types=("call",), aggregation="sum", value_property="bytes"),
 ]
+CODECS = ("gzip", "snappy", "lz4", "zstd")
 OWNER = {"tenant": TENANT, "environment": ENVIRONMENT}
 SCOPE = Scope(TENANT, ENVIRONMENT)
 
@@ -178,6 +180,8 @@ async def test_what_foreign_producers_write_is_rejected_with_a_code_and_the_part
     ]
     with worker(environ, "ingest", tmp_path / "worker.log") as running_:
         await produce(site.bootstrap, USAGE_RAW, records)
+        for codec in CODECS:
+            _produce_compressed(site.bootstrap, codec)
         await eventually_async(site.is_done, 60)
         assert running_.exit_code is None
 
@@ -185,7 +189,7 @@ async def test_what_foreign_producers_write_is_rejected_with_a_code_and_the_part
         rows = await site.rows("SELECT code, count() FROM events_rejected FINAL GROUP BY code")
         assert dict(rows) == dict(expected)
         stored = {row[0] for row in await site.rows("SELECT id FROM events")}
-        assert stored == {"sound", "last-wins", "wide", "stray", "mixed-1", "mixed-3"}
+        assert stored == {"sound", "last-wins", "wide", "stray", "mixed-1", "mixed-3", *CODECS}
         assert await site.count("event_duplicates FINAL") == 1
         issues = await site.rows("SELECT issues.code FROM events WHERE id = 'wide'")
         assert issues[0][0] == ["quantity_out_of_range"]
@@ -199,6 +203,13 @@ async def test_what_foreign_producers_write_is_rejected_with_a_code_and_the_part
         await _check_issues(site)
         await _reconciled(site)
         assert running_.stop() == 0
+
+
+def _produce_compressed(bootstrap: str, codec: str) -> None:
+    """As a librdkafka or Java client does by default settings of many a company."""
+    producer = ForeignProducer({"bootstrap.servers": bootstrap, "compression.type": codec})
+    producer.produce(USAGE_RAW, bare(codec, properties={"text": "a" * 4096}), partition=at_home(codec))
+    assert producer.flush(20) == 0
 
 
 async def _check_lists(site: Site, expected: Counter[str]) -> None:
