@@ -29,7 +29,8 @@ from tests.chaos.world import World, running_world
 from tests.support.pipeline import read_topic
 
 RATE = 500.0
-RECOVERY_WITHIN_S = 120.0
+# Later faults hold a recovery up: it is measured to the end, and what has not come by then never comes.
+RECOVERY_WITHIN_S = 240.0
 SETTLED_WITHIN_S = 150.0
 CLOSED_WITHIN_S = 90.0
 CHECKED_WITHIN_S = 30.0
