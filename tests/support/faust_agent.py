@@ -20,6 +20,7 @@ from streams.tables import NotOwnedError, bind_event, drain, is_current, require
 TOPICS = {"plain": "contract.plain", "table": "contract.values"}
 TABLE = "counts"
 PARTITIONS = 4
+BATCH = {"plain": 5, "table": 200}
 
 
 async def agent(directory: Path, app: Any, table: Any, stream: Any) -> None:
@@ -29,7 +30,7 @@ async def agent(directory: Path, app: Any, table: Any, stream: Any) -> None:
     source = stream.noack()
     async for event in source.events():
         held.append(event)
-        if len(held) < 5 and not source.channel.queue.empty():
+        if len(held) < BATCH["plain" if table is None else "table"] and not source.channel.queue.empty():
             continue
         for one in held:
             if one.value.decode() == failing:
