@@ -24,6 +24,7 @@ _NO_DAY = 0
 
 _EPOCH = date(1970, 1, 1)
 _LAST_DAY = date(2149, 1, 1)
+_LONGEST_BLOCK_DAYS = 40
 
 
 class Replay:
@@ -93,7 +94,8 @@ class Replay:
         self, identities: Sequence[bytes], gaps: Sequence[OffsetRange], oldest_day: int
     ) -> list[KnownPosition]:
         deps = self._deps
-        days = (_EPOCH + timedelta(days=oldest_day), _LAST_DAY)
+        # `events` is divided by the day of a block's first record: a block of the window may have begun before it.
+        days = (_EPOCH + timedelta(days=max(oldest_day - _LONGEST_BLOCK_DAYS, 0)), _LAST_DAY)
         return await until_available(
             lambda: known_positions(deps.clickhouse, deps.topic_id, self._number, identities, gaps, days),
             deps.budget_s,
