@@ -21,7 +21,7 @@ from stores.topics import recorded_ids
 from tests.support.ingest import Stack, catalog, deltas_of, event, headers, records_of
 from tests.support.pipeline import command, produce, settings_of, worker
 from tests.support.servers import ROOT, running
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually, eventually_async
 
 METERS = [
     Meter(id="met_calls", key="calls", event_types=("call",), aggregation="count", dimensions=("region",)),
@@ -99,15 +99,12 @@ async def state_of(stack: Stack) -> dict[str, Any]:
     }
 
 
-async def refused(environ: dict[str, str], log: Path, reason: str) -> None:
+def refused(environ: dict[str, str], log: Path, reason: str) -> None:
     """A worker does not go on, and says why and what to do."""
-    with worker(environ, "ingest", log):
-
-        async def told() -> bool:
-            text = log.read_text()
-            return reason in text and "meterstream repair" in text
-
-        await eventually_async(told, 60)
+    with worker(environ, "ingest", log) as refusing:
+        eventually(lambda: all(text in log.read_text() for text in (reason, "meterstream repair")), 60)
+        assert refusing.exit_code is None
+        assert not refusing.is_ready()
 
 
 async def delete(stack: Stack, table: str, condition: str) -> None:
@@ -134,7 +131,7 @@ async def test_a_restored_clickhouse_is_refused_until_its_blocks_were_made_again
         await delete(stack, table, later)
     await stack.clickhouse.command("TRUNCATE TABLE usage_windows")
     await stack.clickhouse.command("INSERT INTO usage_windows SELECT * FROM windows_then")
-    await refused(environ, tmp_path / "refused.log", "ClickHouse was restored")
+    refused(environ, tmp_path / "refused.log", "ClickHouse was restored")
     code, report = repair(environ, "--dry-run")
     assert (code, kinds(report)) == (1, {("events", "found")})
     code, report = repair(environ)
@@ -149,7 +146,7 @@ async def test_a_restored_clickhouse_is_refused_until_its_blocks_were_made_again
 
     # Windows lost by themselves.
     await delete(stack, "usage_windows", "cityHash64(minute) % 3 = 0")
-    await refused(environ, tmp_path / "windows.log", "of the windows it counted in")
+    refused(environ, tmp_path / "windows.log", "of the windows it counted in")
     code, report = repair(environ)
     assert (code, kinds(report)) == (0, {("windows", "mended")})
     assert await state_of(stack) == whole
@@ -177,7 +174,7 @@ async def test_a_restored_postgresql_is_refused_until_its_ledger_was_caught_up(
         for table in LEDGER:
             connection.execute(f"DELETE FROM {table}")
             connection.execute(f"INSERT INTO {table} SELECT * FROM then_{table}")
-    await refused(environ, tmp_path / "refused.log", "PostgreSQL was restored")
+    refused(environ, tmp_path / "refused.log", "PostgreSQL was restored")
     code, report = repair(environ, "--dry-run")
     assert (code, kinds(report)) == (1, {("ledger", "found")})
     code, report = repair(environ)
