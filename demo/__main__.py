@@ -191,7 +191,8 @@ class Run:
         found = len(self.differences.found) - before
         verdict = "equal" if not found else f"{found} DIFFERENT"
         say(f"  {replayed:,} sent again, {late:,} late ones counted, in {time.monotonic() - begun:.1f} s")
-        say(f"  time travel: {invoices} invoices recomputed after two more replays and late events: {verdict}")
+        done = f"{invoices} invoices recomputed after two more replays and late events: {verdict}"
+        say(f"  time travel: {done}", soft_wrap=True)
 
 
 async def run(keep: bool, data: Path) -> int:  # noqa: FBT001 - the command's own flag
