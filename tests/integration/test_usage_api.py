@@ -478,6 +478,8 @@ async def test_recounts_find_a_row_that_is_lost_or_twice_wherever_it_is(system: 
     assert (await hours(), await days()) == ([], set())
     one = system.events[0]
     lost = f"offset = {one.offset} AND partition = {one.partition} AND `index` = {one.index}"
-    await clickhouse.command(f"ALTER TABLE events DELETE WHERE {lost} SETTINGS mutations_sync = 2")
+    await clickhouse.command(
+        f"ALTER TABLE {clickhouse.database}.events DELETE WHERE {lost} SETTINGS mutations_sync = 2"
+    )
     assert await hours() == [(one.partition, "stored", 1)]
     assert await days() == {(METERS[match[0]].id, 1) for match in matches_of(one)}
