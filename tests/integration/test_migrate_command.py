@@ -39,7 +39,8 @@ async def test_everything_is_planned_then_made_then_unchanged(settings: Settings
     assert _named(done) == _named(planned)
     assert {step["state"] for part in ("postgres", "topics") for step in done[part]} == {"done"}
     again = await run(settings, changes=True)
-    assert _named(again) == _named(done)
+    # Of PostgreSQL's migrations the last one says where it stands.
+    assert _named(again) == {**_named(done), "postgres": _named(done)["postgres"][-1:]}
     assert {step["state"] for steps in again.values() for step in steps} == {"unchanged"}
     assert lines(again) == ["postgres    unchanged", "clickhouse  unchanged", "topics      unchanged"]
 
