@@ -8,6 +8,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct, structs
 
 from api.auth import Principal, require
+from api.conventions import PageLimit
 from api.cuts import as_of_answer
 from api.deps import ApiDeps
 from api.live import watch_of
@@ -23,8 +24,6 @@ from stores.postgres.replays import find_replays
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 MAX_RECONCILED = timedelta(days=400)
-
-Limit = Annotated[int, QueryParameter(ge=1, le=500, description="rows a page")]
 
 
 class EventList(Struct, frozen=True, kw_only=True):
@@ -88,7 +87,7 @@ class EventsController(Controller):
         start: From = None,
         end: To = None,
         at: At = None,
-        limit: Limit = 50,
+        limit: PageLimit = 50,
         cursor: str | None = None,
     ) -> EventList:
         """Accepted events, newest first by their own time; those that were known at the cut `at`, if one is named."""

@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from api.auth import Principal, require
-from api.conventions import answered_once
+from api.conventions import PageLimit, answered_once
 from api.deps import ApiDeps
 from api.errors import ScopeMissing
 from api.live import watch_of
@@ -31,7 +31,6 @@ NOBODY = Scope("", "")
 # Originals that one request may work on.
 REPLAY_MAX_BYTES = 32 << 20
 
-Limit = Annotated[int, QueryParameter(ge=1, le=500, description="rows a page")]
 Unowned = Annotated[bool, QueryParameter(description="what is nobody's; needs the scope `operator`")]
 PartitionNumber = Annotated[int | None, QueryParameter(ge=0, le=65_535, description="of usage.raw")]
 
@@ -71,7 +70,7 @@ class RejectedController(Controller):
         partition: PartitionNumber = None,
         start: From = None,
         end: To = None,
-        limit: Limit = 50,
+        limit: PageLimit = 50,
         cursor: str | None = None,
         *,
         unowned: Unowned = False,

@@ -47,7 +47,9 @@ def status(
 async def read(
     settings: Settings, behind_max: timedelta, balances_lag_max: int, *, compares: bool = False
 ) -> SystemStatus:
-    """`compares`: balances with usage, which reads all of both. Raises Unavailable when PostgreSQL does not answer; Kafka that does not is a problem among others."""
+    """`compares`: balances with usage, which reads all of both. Raises Unavailable when PostgreSQL does not answer; a Kafka
+    that does not is a problem among others.
+    """
     engine = create_engine(settings.postgres)
     kafka, clock = settings.kafka, SystemClock()
     ends = LogEnds(kafka, USAGE_RAW, kafka.raw_partitions, kafka.request_timeout_s)
@@ -57,13 +59,7 @@ async def read(
         states = await partition_states(engine, topic_id)
         log_ends = await _unless_away(ends.read())
         lags = await _unless_away(group_lag(kafka, USAGE_DELTAS, kafka.balance_partitions, APP_BALANCES))
-        cuts = Cuts(engine)
-        newest = await cuts.list(limit=1)
-        cut = (
-            CutStatus(cut=newest[0].cut, raised_at=newest[0].raised_at, complete=await cuts.is_complete(newest[0].cut))
-            if newest
-            else None
-        )
+        cut = await _newest_cut(Cuts(engine))
         failed = await failed_periods(engine)
     finally:
         await ends.close()
@@ -106,6 +102,14 @@ async def read(
             )
         ),
     )
+
+
+async def _newest_cut(cuts: Cuts) -> CutStatus | None:
+    newest = await cuts.list(limit=1)
+    if not newest:
+        return None
+    [one] = newest
+    return CutStatus(cut=one.cut, raised_at=one.raised_at, complete=await cuts.is_complete(one.cut))
 
 
 async def _differing(settings: Settings) -> int:

@@ -283,8 +283,8 @@ async def repair(
 
 
 async def _unused(*_: int) -> int:
-    raise NotImplementedError("a repair reads no stream")
+    raise RuntimeError("a repair reads no stream")
 
 
 def _no_filter(_: int) -> DuplicateFilter:
-    raise NotImplementedError("a repair has a filter of its own")
+    raise RuntimeError("a repair has a filter of its own")

@@ -13,8 +13,8 @@ from schemas.catalog import CatalogVersion
 from schemas.contracts import ThresholdCrossed
 from schemas.events import UsageEvent
 from schemas.topics import BALANCES_CHANGELOG, CATALOG_CHANGED, ENTITLEMENTS_THRESHOLDS, USAGE_RAW
-from tests.support.balances import LIMIT, METERS, agrees, contract, contracts_sent, expected, fold_of, looking_at
-from tests.support.ingest import ENVIRONMENT, PARTITIONS, TENANT, Stack, catalog, event, records_of
+from tests.support.balances import LIMIT, METERS, agrees, contract, contracts_sent, expected, fold_of
+from tests.support.ingest import ENVIRONMENT, PARTITIONS, TENANT, Stack, catalog, connected, event, records_of
 from tests.support.pipeline import Worker, command, produce, read_topic, settings_of, worker
 from tests.support.servers import running
 from tests.support.waiting import eventually_async
@@ -35,7 +35,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture
 async def stack(environ: dict[str, str]) -> AsyncIterator[Stack]:
-    async with looking_at(environ) as stack:
+    async with connected(environ) as stack:
         yield stack
 
 

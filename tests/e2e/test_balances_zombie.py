@@ -18,9 +18,9 @@ from confluent_kafka.admin import AdminClient
 from schemas.balances import Versioned
 from schemas.events import UsageEvent
 from schemas.topics import BALANCES_CHANGELOG, CATALOG_CHANGED, ENTITLEMENTS_STATE, USAGE_DELTAS, USAGE_RAW
-from tests.support.balances import METERS, agrees, contract, contracts_sent, looking_at
+from tests.support.balances import METERS, agrees, contract, contracts_sent
 from tests.support.broker import delete_topics
-from tests.support.ingest import PARTITIONS, Stack, catalog, event, records_of
+from tests.support.ingest import PARTITIONS, Stack, catalog, connected, event, records_of
 from tests.support.pipeline import Worker, command, end_offsets, produce, read_topic, settings_of, worker
 from tests.support.servers import running
 from tests.support.waiting import eventually_async
@@ -118,7 +118,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture
 async def stack(environ: dict[str, str]) -> AsyncIterator[Stack]:
-    async with looking_at(environ) as stack:
+    async with connected(environ) as stack:
         yield stack
 
 

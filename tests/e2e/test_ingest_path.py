@@ -3,7 +3,6 @@
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,11 @@ from domain.aggregates import fold
 from domain.catalog import CatalogLog
 from domain.identity import partition_of
 from domain.meters import compile_meters
-from runtime.settings import load_settings
 from schemas.events import RejectedRecord, UsageEvent
 from schemas.meters import Meter
 from schemas.topics import APP_INGEST, CATALOG_CHANGED, USAGE_RAW, USAGE_REJECTED
 from stores.clickhouse.blocks import insert_block
-from stores.clickhouse.client import ClickhouseClient
-from stores.postgres.engine import create_engine
-from stores.postgres.ledger import Ledger
-from stores.rocks.filter import DuplicateFilter
-from stores.rocks.memory import FilterMemory
-from stores.topics import recorded_ids
-from streams.ingest_block import BlockEvaluator
-from streams.log_reader import LogReader
+from tests.support.begun import begin_block
 from tests.support.ingest import (
     ENVIRONMENT,
     NOW,
@@ -39,6 +30,7 @@ from tests.support.ingest import (
     array,
     catalog,
     catalog_version,
+    connected,
     deltas_of,
     event,
     headers,
@@ -68,13 +60,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture
 async def stack(environ: dict[str, str]) -> AsyncIterator[Stack]:
-    settings = load_settings(environ)
-    engine = create_engine(settings.postgres)
-    clickhouse = ClickhouseClient(settings.clickhouse)
-    topic_id = (await recorded_ids(engine))[USAGE_RAW]
-    yield Stack(settings, topic_id, Ledger(engine), clickhouse)
-    await clickhouse.close()
-    await engine.dispose()
+    async with connected(environ) as found:
+        yield found
 
 
 # One record each: what comes of it, and which codes its events get.
@@ -301,21 +288,7 @@ async def _begin(stack: Stack, number: int, steps: str, directory: Path) -> None
     log = CatalogLog()
     log.append(catalog_version(1, METERS))
     log.append(catalog_version(2, [LATER_METER]))
-    state = await stack.ledger.take_over(stack.topic_id, number, await _generation(stack))
-    reader = LogReader(stack.settings.kafka, USAGE_RAW)
-    records = await reader.read(number, state.last_offset + 1, state.last_offset + 1000)
-    with ThreadPoolExecutor(max_workers=1) as evaluation:
-        evaluator = BlockEvaluator(
-            topic_id=stack.topic_id,
-            partition=number,
-            partitions=PARTITIONS,
-            shards=1,
-            duplicates=DuplicateFilter(directory, FilterMemory(), stack.topic_id),
-            evaluation=evaluation,
-        )
-        prepared = await evaluator.prepare(records, log.at(2))
-    assert prepared is not None
-    opened = await stack.ledger.write_intent(state.epoch, prepared.intent, 30)
+    prepared, opened = await begin_block(stack, number, await _generation(stack), log.at(2), directory)
     if steps == "intent":
         return
     await insert_block(
@@ -327,7 +300,7 @@ async def _begin(stack: Stack, number: int, steps: str, directory: Path) -> None
         deadline_s=30,
     )
     if steps == "done":
-        await stack.ledger.finish(state.epoch, opened)
+        await stack.ledger.finish(opened.epoch, opened)
 
 
 async def _generation(stack: Stack) -> int:

@@ -4,7 +4,6 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,18 @@ import psycopg
 import pytest
 
 from domain.catalog import CatalogLog
-from runtime.settings import load_settings
 from schemas.meters import Meter
 from schemas.topics import CATALOG_CHANGED, USAGE_RAW
 from stores.clickhouse.blocks import insert_block
-from stores.clickhouse.client import ClickhouseClient
 from stores.clickhouse.window_completion import WindowScope, compare_windows
-from stores.postgres.engine import create_engine
-from stores.postgres.ledger import Ledger
-from stores.rocks.filter import DuplicateFilter
-from stores.rocks.memory import FilterMemory
-from stores.topics import recorded_ids
-from streams.ingest_block import BlockEvaluator
-from streams.log_reader import LogReader
+from tests.support.begun import begin_block
 from tests.support.ingest import (
     NOW,
-    PARTITIONS,
     Stack,
     array,
     catalog,
     catalog_version,
+    connected,
     deltas_of,
     event,
     headers,
@@ -65,13 +56,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture
 async def stack(environ: dict[str, str]) -> AsyncIterator[Stack]:
-    settings = load_settings(environ)
-    engine = create_engine(settings.postgres)
-    clickhouse = ClickhouseClient(settings.clickhouse)
-    topic_id = (await recorded_ids(engine))[USAGE_RAW]
-    yield Stack(settings, topic_id, Ledger(engine), clickhouse)
-    await clickhouse.close()
-    await engine.dispose()
+    async with connected(environ) as found:
+        yield found
 
 
 def records(first: int, last: int) -> list[Record]:
@@ -153,23 +139,7 @@ async def begin(stack: Stack, number: int, directory: Path, *, inserts: bool) ->
     """What a worker that died had done of the next block of a partition."""
     log = CatalogLog()
     log.append(catalog_version(1, METERS))
-    state = await stack.ledger.take_over(stack.topic_id, number, 1)
-    reader = LogReader(stack.settings.kafka, USAGE_RAW)
-    read = await reader.read(number, state.last_offset + 1, state.last_offset + 10_000)
-    with ThreadPoolExecutor(max_workers=1) as evaluation:
-        duplicates = DuplicateFilter(directory / f"{number}-{state.epoch}", FilterMemory(), stack.topic_id)
-        evaluator = BlockEvaluator(
-            topic_id=stack.topic_id,
-            partition=number,
-            partitions=PARTITIONS,
-            shards=1,
-            duplicates=duplicates,
-            evaluation=evaluation,
-        )
-        prepared = await evaluator.prepare(read, log.at(1))
-        duplicates.close()
-    assert prepared is not None
-    opened = await stack.ledger.write_intent(state.epoch, prepared.intent, 30)
+    prepared, opened = await begin_block(stack, number, 1, log.at(1), directory)
     if inserts:
         await insert_block(
             stack.clickhouse,

@@ -11,14 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from runtime.settings import load_settings
 from schemas.meters import Meter
 from schemas.topics import CATALOG_CHANGED, USAGE_RAW
-from stores.clickhouse.client import ClickhouseClient
-from stores.postgres.engine import create_engine
-from stores.postgres.ledger import Ledger
-from stores.topics import recorded_ids
-from tests.support.ingest import Stack, catalog, deltas_of, event, headers, records_of
+from tests.support.ingest import Stack, catalog, connected, deltas_of, event, headers, records_of
 from tests.support.pipeline import command, produce, settings_of, worker
 from tests.support.servers import ROOT, running
 from tests.support.waiting import eventually, eventually_async
@@ -50,13 +45,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture
 async def stack(environ: dict[str, str]) -> AsyncIterator[Stack]:
-    settings = load_settings(environ)
-    engine = create_engine(settings.postgres)
-    clickhouse = ClickhouseClient(settings.clickhouse)
-    topic_id = (await recorded_ids(engine))[USAGE_RAW]
-    yield Stack(settings, topic_id, Ledger(engine), clickhouse)
-    await clickhouse.close()
-    await engine.dispose()
+    async with connected(environ) as found:
+        yield found
 
 
 def repair(environ: dict[str, str], *arguments: str) -> tuple[int, dict[str, Any]]:

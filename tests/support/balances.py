@@ -1,7 +1,6 @@
 """What tests of the balances share: customers with limits, and their balances as the API sees them against counting by hand."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -10,16 +9,11 @@ import msgspec
 from api.entitlements_view import EntitlementsFold
 from domain.errors import NotFound
 from domain.identity import customer_partition
-from runtime.settings import load_settings
 from schemas.contracts import CustomerContract, Entitlement
 from schemas.events import UsageEvent
 from schemas.meters import Meter
-from schemas.topics import CONTRACTS_CHANGED, ENTITLEMENTS_STATE, USAGE_RAW
-from stores.clickhouse.client import ClickhouseClient
+from schemas.topics import CONTRACTS_CHANGED, ENTITLEMENTS_STATE
 from stores.kafka import Record as ViewRecord
-from stores.postgres.engine import create_engine
-from stores.postgres.ledger import Ledger
-from stores.topics import recorded_ids
 from tests.support.ingest import ENVIRONMENT, NOW, PARTITIONS, TENANT, Stack
 from tests.support.pipeline import produce, read_topic
 
@@ -31,18 +25,6 @@ METERS = [
 BEGAN = (NOW - timedelta(days=20)).replace(microsecond=0)
 FEATURES = {"met_calls": "count", "met_bytes": "sum", "met_users": "unique_count"}
 LIMIT = Decimal(300)
-
-
-@asynccontextmanager
-async def looking_at(environ: dict[str, str]) -> AsyncIterator[Stack]:
-    """The stores behind the workers of `environ`."""
-    settings = load_settings(environ)
-    engine = create_engine(settings.postgres)
-    clickhouse = ClickhouseClient(settings.clickhouse)
-    topic_id = (await recorded_ids(engine))[USAGE_RAW]
-    yield Stack(settings, topic_id, Ledger(engine), clickhouse)
-    await clickhouse.close()
-    await engine.dispose()
 
 
 def contract(customer: int, version: int, references: Sequence[str] = ()) -> CustomerContract:

@@ -2,6 +2,8 @@
 
 import random
 from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,14 +12,16 @@ import msgspec
 
 from domain.events import encode_event
 from domain.identity import event_identity, partition_of
-from runtime.settings import Settings
+from runtime.settings import Settings, load_settings
 from schemas.catalog import CatalogChange, CatalogVersion
 from schemas.deltas import BlockDeltas
 from schemas.events import UsageEvent
 from schemas.meters import Meter
 from schemas.topics import USAGE_DELTAS, USAGE_RAW
 from stores.clickhouse.client import ClickhouseClient
+from stores.postgres.engine import create_engine
 from stores.postgres.ledger import Ledger
+from stores.topics import recorded_ids
 from tests.support.pipeline import Record, end_offsets, read_topic
 
 PARTITIONS = 4
@@ -46,6 +50,18 @@ class Stack:
         done = await self.ledger.done_vector(self.topic_id)
         ends = await end_offsets(self.bootstrap, USAGE_RAW, PARTITIONS)
         return all(done[number] == end - 1 for number, end in ends.items())
+
+
+@asynccontextmanager
+async def connected(environ: Mapping[str, str]) -> AsyncIterator[Stack]:
+    """The stores under these settings, migrated before."""
+    settings = load_settings(environ)
+    engine = create_engine(settings.postgres)
+    clickhouse = ClickhouseClient(settings.clickhouse)
+    topic_id = (await recorded_ids(engine))[USAGE_RAW]
+    yield Stack(settings, topic_id, Ledger(engine), clickhouse)
+    await clickhouse.close()
+    await engine.dispose()
 
 
 def event(number: int, event_type: str = "call") -> UsageEvent:

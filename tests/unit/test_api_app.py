@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,37 +23,11 @@ from runtime.ids import Ids
 from runtime.readiness import Part, Readiness
 from runtime.settings import Settings
 from schemas.catalog import CatalogChange, CatalogVersion, TenantLimits
-from schemas.keys import ApiKey
 from stores.kafka import Producer
 from stores.postgres.engine import create_engine
+from tests.support.keys import Keys
 
 IDS = Ids(SystemClock())
-GOOD = ApiKey(
-    id="key_1",
-    tenant="acme",
-    environment="live",
-    name="",
-    prefix="aaaaa",
-    scopes=["usage:read"],
-    created_at=datetime(2026, 1, 1, tzinfo=UTC),
-    revoked_at=None,
-)
-
-
-class Keys:
-    """Knows the key `good` until it is revoked; counts how often it was asked."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.known = {"good": GOOD}
-        self.away = False
-
-    async def find(self, text: str) -> ApiKey | None:
-        self.asked += 1
-        await asyncio.sleep(0)
-        if self.away:
-            raise Unavailable("postgres", "away")
-        return self.known.get(text)
 
 
 async def no() -> bool:
