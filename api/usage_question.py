@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from api.auth import Principal
 from api.deps import ApiDeps
+from domain import instants
 from domain.customers import references_of
 from domain.errors import FieldError, Invalid, Unavailable
 from domain.quantities import format_quantity
@@ -118,18 +119,10 @@ def parse_instant(name: str, sent: str | None) -> datetime | None:
         return None
     try:
         # An unescaped plus of an offset arrives as a space.
-        at = msgspec.convert(sent.replace(" ", "+"), datetime)
-    except msgspec.ValidationError:
-        at = None
-    if at is None or at.tzinfo is None:
-        message = f"{name} is an instant with a zone, like 2026-11-22T10:00:00Z"
-        raise Invalid(
-            "invalid_instant", message, [FieldError(pointer=f"/{name}", code="invalid_instant", message=message)]
-        )
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        raise Invalid("invalid_instant", f"{name} lies beyond the calendar") from None
+        return instants.parse_instant(name, sent.replace(" ", "+"))
+    except Invalid as invalid:
+        detail = FieldError(pointer=f"/{name}", code=invalid.code, message=invalid.message)
+        raise Invalid(invalid.code, invalid.message, [detail]) from None
 
 
 async def references_named(deps: ApiDeps, scope: Scope, customer: str | None) -> tuple[str, ...] | None:

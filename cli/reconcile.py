@@ -5,7 +5,7 @@ Each side of a comparison is counted anew from what is stored; no counter that t
 
 import asyncio
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.reconcile_balances import reconcile_balances
 from domain.errors import Invalid
+from domain.instants import parse_instant
 from domain.reconciliation import OUTCOMES, hour_differences
 from runtime.clock import SystemClock
 from runtime.logs import configure_logging
@@ -47,8 +48,8 @@ def reconcile(
     """
     settings = load_settings(os.environ)
     configure_logging(settings.log)
-    until = _instant("--to", end) or SystemClock().now()
-    since = _instant("--from", start) or until - DEFAULT_SPAN
+    until = parse_instant("--to", end) if end else SystemClock().now()
+    since = parse_instant("--from", start) if start else until - DEFAULT_SPAN
     if since >= until:
         raise Invalid("range_out_of_bounds", "--from lies before --to")
     found = asyncio.run(run(settings, since, until))
@@ -106,18 +107,6 @@ async def _windows(
     await cuts.wait_complete(cut, COMPLETE_WITHIN_S)
     compared, differing = await meter_days(clickhouse, start, end, cut, LISTED)
     return WindowsReport(cut=cut, meter_days=compared, differences=tuple(differing))
-
-
-def _instant(name: str, sent: str | None) -> datetime | None:
-    if sent is None:
-        return None
-    try:
-        at = msgspec.convert(sent, datetime)
-    except msgspec.ValidationError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise Invalid("invalid_instant", f"{name} is an instant with a zone, like 2026-11-22T10:00:00Z")
-    return at.astimezone(UTC)
 
 
 def lines(found: ReconcileReport) -> list[str]:

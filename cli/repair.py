@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
 import typer
 
 from domain.errors import Conflict, Invalid
+from domain.instants import parse_instant
 from runtime.clock import SystemClock
 from runtime.logs import configure_logging
 from runtime.settings import Settings, load_settings
@@ -37,7 +38,7 @@ def repair(
     """
     settings = load_settings(os.environ)
     configure_logging(settings.log)
-    bounds = (_instant("--from", start), _instant("--to", end)) if windows else None
+    bounds = (_minute("--from", start), _minute("--to", end)) if windows else None
     if not windows and (start or end):
         raise Invalid("range_without_windows", "--from and --to belong to --windows")
     report = asyncio.run(run(settings, partition=partition, changes=not dry_run, windows=bounds))
@@ -67,14 +68,11 @@ async def run(
         await close(deps)
 
 
-def _instant(option: str, text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise Invalid("instant_invalid", f"{option} wants an instant like 2026-11-01T00:00:00Z") from None
-    if at.tzinfo is None or at.second or at.microsecond:
-        raise Invalid("instant_invalid", f"{option} wants whole minutes and a time zone, like 2026-11-01T00:00:00Z")
-    return at.astimezone(UTC)
+def _minute(option: str, text: str) -> datetime:
+    at = parse_instant(option, text)
+    if at.second or at.microsecond:
+        raise Invalid("invalid_instant", f"{option} wants whole minutes, like 2026-11-01T00:00:00Z")
+    return at
 
 
 def lines(report: RepairReport) -> list[str]:

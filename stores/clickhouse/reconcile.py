@@ -9,7 +9,7 @@ from msgspec import Struct
 from schemas.reconciliation import MeterDay, MeterSums
 from schemas.scope import Scope
 from stores.clickhouse.aggregates import epoch_ms
-from stores.clickhouse.client import ClickhouseClient
+from stores.clickhouse.client import ClickhouseClient, Row
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 3_600_000
@@ -41,16 +41,8 @@ async def rows_by_hour(
         "environment": scope.environment,
         **_parameters(topic_id, through, start, end),
     }
-    halves = []
-    for outcome, source in _TABLES.items():
-        table, _, final = source.partition(" ")
-        # Grouped by the hour of receipt, as the ledger's counts are.
-        halves.append(
-            f"SELECT '{outcome}' AS outcome, intDiv(toUnixTimestamp64Milli(received_at), {_HOUR_MS}) AS hour, "
-            f"count() AS counted FROM {client.reads(table)} {final} WHERE {_WHERE} GROUP BY hour"
-        )
     found: dict[int, dict[str, int]] = {}
-    for outcome, hour, counted in await client.rows(" UNION ALL ".join(halves), parameters):
+    for outcome, hour, counted in await _counted(client, "", _WHERE, parameters):
         found.setdefault(hour, {})[outcome] = counted
     return {hour: RowsOfHour(hour=hour, **counts) for hour, counts in found.items()}
 
@@ -60,17 +52,22 @@ async def rows_by_partition_and_hour(
 ) -> dict[tuple[int, int], RowsOfHour]:
     """(partition, receipt hour) -> rows of all tenants, of `[start, end)`, whole hours, up to the vector."""
     parameters = _parameters(topic_id, through, start, end)
+    found: dict[tuple[int, int], dict[str, int]] = {}
+    for outcome, partition, hour, counted in await _counted(client, "partition, ", _RANGE, parameters):
+        found.setdefault((partition, hour), {})[outcome] = counted
+    return {place: RowsOfHour(hour=place[1], **counts) for place, counts in found.items()}
+
+
+async def _counted(client: ClickhouseClient, places: str, where: str, parameters: Mapping[str, Any]) -> list[Row]:
+    """Rows of each table: its outcome, `places`, the hour of receipt as the ledger counts it, and how many."""
     halves = []
     for outcome, source in _TABLES.items():
         table, _, final = source.partition(" ")
         halves.append(
-            f"SELECT '{outcome}' AS outcome, partition, intDiv(toUnixTimestamp64Milli(received_at), {_HOUR_MS}) AS hour, "
-            f"count() AS counted FROM {client.reads(table)} {final} WHERE {_RANGE} GROUP BY partition, hour"
+            f"SELECT '{outcome}' AS outcome, {places}intDiv(toUnixTimestamp64Milli(received_at), {_HOUR_MS}) AS hour, "
+            f"count() AS counted FROM {client.reads(table)} {final} WHERE {where} GROUP BY {places}hour"
         )
-    found: dict[tuple[int, int], dict[str, int]] = {}
-    for outcome, partition, hour, counted in await client.rows(" UNION ALL ".join(halves), parameters):
-        found.setdefault((partition, hour), {})[outcome] = counted
-    return {place: RowsOfHour(hour=place[1], **counts) for place, counts in found.items()}
+    return await client.rows(" UNION ALL ".join(halves), parameters)
 
 
 # What both sides add up to; the windows' own columns, and the same from the matches of events.

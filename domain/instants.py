@@ -1,0 +1,23 @@
+"""Instants as people and programs write them."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from domain.errors import Invalid
+
+CODE = "invalid_instant"
+
+
+def parse_instant(name: str, text: str) -> datetime:
+    """An RFC 3339 instant with a zone, in UTC. Raises Invalid `invalid_instant`, which calls it `name`."""
+    try:
+        at = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise Invalid(CODE, f"{name} is an instant with a zone, like 2026-11-22T10:00:00Z")
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise Invalid(CODE, f"{name} lies beyond the calendar") from None
