@@ -15,13 +15,12 @@ from api.auth import Principal
 from api.coalesce import Origin, RecordWriter
 from api.deps import ApiDeps
 from api.ingest_parse import Judge, Verdicts, judge_events
-from api.limits_view import LimitsFold
 from api.usage_question import clickhouse_of
 from domain.block_decoding import FORMAT_UNKNOWN, RECORD_TOO_LARGE
 from domain.errors import Invalid
 from domain.events import split_events
 from domain.identity import event_identity
-from domain.replay import Fix, mended_event
+from domain.replay import Fix, check_age, mended_event
 from runtime import metrics
 from schemas.event_records import EventPosition, Replay
 from schemas.replays import ReplayedEvent
@@ -87,7 +86,8 @@ class Replayer:
     def _judged(self, original: Original, fix: Fix) -> Iterator[ReplayedEvent | Candidate]:
         try:
             parts = _parts(original, fix, self._deps.settings.api.events_max)
-            check_age(original.received_at, self._deps.clock.now(), self._catalog, self._scope)
+            limits = self._catalog.limits_of(self._scope.tenant, self._scope.environment)
+            check_age(original.received_at, self._deps.clock.now(), limits.max_event_age_s)
         except Invalid as invalid:
             yield _refused(original.position, invalid)
             return
@@ -157,16 +157,12 @@ class Replayer:
         store = EventStore(clickhouse_of(self._deps))
         found: list[tuple[Candidate, EventPosition]] = []
         for begin in range(0, len(candidates), _IDENTITIES_A_QUERY):
-            some = {
-                event_identity(*_pair(self._scope), one.source, one.id): one
+            some = [
+                (event_identity(*_pair(self._scope), one.source, one.id), one)
                 for one in candidates[begin : begin + _IDENTITIES_A_QUERY]
-            }
-            places = await store.positions_of(self._scope, list(some))
-            found += [
-                (one, at)
-                for one in candidates[begin : begin + _IDENTITIES_A_QUERY]
-                if (at := places.get(event_identity(*_pair(self._scope), one.source, one.id))) is not None
             ]
+            places = await store.positions_of(self._scope, list({identity for identity, _ in some}))
+            found += [(one, places[identity]) for identity, one in some if identity in places]
         return found
 
     async def _send(self, candidates: Sequence[Candidate]) -> dict[EventPosition, ReplayedEvent]:
@@ -196,16 +192,6 @@ class Replayer:
                 version=self._catalog.version,
             )
             await writer.write_groups(groups, origin)
-
-
-def check_age(received_at: datetime, now: datetime, catalog: LimitsFold, scope: Scope) -> None:
-    """Raises Invalid `replay_too_old`: the filter has forgotten what was sent with it (protocol 21)."""
-    limit_s = catalog.limits_of(scope.tenant, scope.environment).max_event_age_s
-    if now - received_at > timedelta(seconds=limit_s):
-        raise Invalid(
-            "replay_too_old",
-            f"it was received more than {limit_s} s ago, longer than copies are remembered: send it through the backfill API",
-        )
 
 
 def _parts(original: Original, fix: Fix, most: int) -> list[tuple[EventPosition, bytes]]:

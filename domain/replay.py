@@ -4,6 +4,7 @@ The identity of a replay: the event keeps the source and id that it was sent wit
 that its producer sends meets it; else it takes those that the mended event names, else an id made of its position.
 """
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -24,6 +25,16 @@ class Fix(msgspec.Struct, frozen=True, kw_only=True):
 
     patch: Body | None = None
     event: Body | None = None
+
+
+def check_age(received_at: datetime, now: datetime, max_event_age_s: int) -> None:
+    """Raises Invalid `replay_too_old`: the filter has forgotten what was sent with it (protocol 21)."""
+    if now - received_at > timedelta(seconds=max_event_age_s):
+        raise Invalid(
+            "replay_too_old",
+            f"it was received more than {max_event_age_s} s ago, longer than copies are remembered:"
+            " send it through the backfill API",
+        )
 
 
 def replay_id(position: EventPosition) -> str:

@@ -1,11 +1,13 @@
 """A rejected event mended: what it says then, and as what it is counted."""
 
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
 
 from domain.errors import Invalid
 from domain.events import exact_decoder
-from domain.replay import Fix, mended_event, replay_id
+from domain.replay import Fix, check_age, mended_event, replay_id
 from schemas.event_records import EventPosition
 from schemas.replays import ReplayRequest
 
@@ -72,3 +74,11 @@ def test_no_depth_breaks_it() -> None:
     assert raised.value.code == "too_deep"
     with pytest.raises(Invalid):
         mended(b'{"id":"a","properties":' + deep.replace("1", deep).encode() + b"}")
+
+
+def test_a_replay_comes_as_long_after_the_receipt_as_an_event_may_be_old() -> None:
+    noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    check_age(noon, noon + timedelta(seconds=3600), 3600)
+    with pytest.raises(Invalid) as refused:
+        check_age(noon, noon + timedelta(seconds=3600, milliseconds=1), 3600)
+    assert refused.value.code == "replay_too_old"
