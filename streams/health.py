@@ -99,6 +99,8 @@ class Health(Service):
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(CHECK_INTERVAL_S)
+            if self.should_stop:
+                return  # a consumer that has stopped cannot be asked
             committed, ends = self._offsets()
             for tp, end in ends.items():
                 metrics.worker_lag_records.labels(f"{tp.topic}/{tp.partition}").set(max(end - committed.get(tp, 0), 0))
@@ -112,12 +114,17 @@ class Health(Service):
                 return
 
     @property
+    def _joined(self) -> bool:
+        """Faust calls itself started before its consumer is; with the first assignment comes a generation."""
+        return bool(self._app.started and self._app.consumer_generation_id)
+
+    @property
     def _recovering(self) -> bool:
         return bool(self._app.rebalancing or self._app.in_recovery)
 
     def _offsets(self) -> tuple[dict[TP, int], dict[TP, int]]:
         """Next offsets, committed and of the log's end, of the assigned source partitions."""
-        if not self._app.started or self._recovering:
+        if not self._joined or self._recovering:
             return {}, {}
         consumer = cast("Consumer", self._app.consumer)
         assigned = [tp for tp in consumer.assignment() if self._app.topics.acks_enabled_for(tp.topic)]
@@ -139,11 +146,10 @@ class Health(Service):
         return _answer(ready, ready.status)
 
     def _lacking(self) -> tuple[tuple[str, bool], ...]:
-        started = bool(self._app.started)
         return (
             ("progress", self._dead is not None),
-            ("partitions", not started or bool(self._app.rebalancing)),
-            ("recovery", started and bool(self._app.in_recovery)),
+            ("partitions", not self._joined or bool(self._app.rebalancing)),
+            ("recovery", self._joined and bool(self._app.in_recovery)),
         )
 
     async def _metrics(self, _: web.Request) -> web.Response:
