@@ -12,9 +12,12 @@ from aiokafka.errors import KafkaError
 from domain.errors import Unavailable
 from domain.records import LogRecord, read_record
 from runtime.settings import KafkaSettings
+from stores.kafka_records import read_any_header
 
 _POLL_MS = 500
 _FETCH_MAX_BYTES = 20 << 20
+
+read_any_header()
 
 
 def to_record(message: Any, timestamp_ms: int) -> LogRecord:

@@ -11,6 +11,10 @@ from typing import Any, ClassVar
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from stores.kafka_records import read_any_header
+
+read_any_header()
+
 # The owner's answer to an assignment: for each partition the offset to go on from.
 Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
 

@@ -37,7 +37,15 @@ from stores.postgres.meters import create_meter, list_meters
 from stores.topics import recorded_ids
 from tests.support.asgi import request
 from tests.support.ingest import ENVIRONMENT, NOW, TENANT, Stack, array, catalog, event, headers, home
-from tests.support.pipeline import Record, Worker, command, produce, settings_of, worker
+from tests.support.pipeline import (
+    Record,
+    Worker,
+    command,
+    produce,
+    produce_with_header_name,
+    settings_of,
+    worker,
+)
 from tests.support.servers import running
 from tests.support.waiting import eventually_async
 
@@ -182,6 +190,7 @@ async def test_what_foreign_producers_write_is_rejected_with_a_code_and_the_part
         await produce(site.bootstrap, USAGE_RAW, records)
         for codec in CODECS:
             _produce_compressed(site.bootstrap, codec)
+        await produce_with_header_name(site.bootstrap, USAGE_RAW, at_home("named"), bare("named"), b"\xff\xfe")
         await eventually_async(site.is_done, 60)
         assert running_.exit_code is None
 
@@ -189,7 +198,7 @@ async def test_what_foreign_producers_write_is_rejected_with_a_code_and_the_part
         rows = await site.rows("SELECT code, count() FROM events_rejected FINAL GROUP BY code")
         assert dict(rows) == dict(expected)
         stored = {row[0] for row in await site.rows("SELECT id FROM events")}
-        assert stored == {"sound", "last-wins", "wide", "stray", "mixed-1", "mixed-3", *CODECS}
+        assert stored == {"sound", "last-wins", "wide", "stray", "mixed-1", "mixed-3", "named", *CODECS}
         assert await site.count("event_duplicates FINAL") == 1
         issues = await site.rows("SELECT issues.code FROM events WHERE id = 'wide'")
         assert issues[0][0] == ["quantity_out_of_range"]

@@ -5,6 +5,7 @@ import contextlib
 import http
 import os
 import signal
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.record.default_records import DefaultRecordBase
+from aiokafka.record.util import calc_crc32c
 
 from runtime.local.ports import free_ports
 from tests.support.servers import ROOT
@@ -145,3 +148,22 @@ async def end_offsets(bootstrap: str, topic: str, partitions: int) -> dict[int, 
         return {place.partition: end for place, end in (await consumer.end_offsets(places)).items()}
     finally:
         await consumer.stop()
+
+
+async def produce_with_header_name(bootstrap: str, topic: str, partition: int, value: bytes, name: bytes) -> None:
+    """One record with a header whose name may be any bytes: what no client in Python would send."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)  # not idempotent: that would write the batch anew
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        stand_in = b"~" * len(name)
+        batch.append(key=None, value=value, timestamp=None, headers=[(stand_in.decode(), b"")])
+        built = bytearray(batch._build())
+        at = built.rindex(stand_in)
+        built[at : at + len(name)] = name
+        checksum = calc_crc32c(bytes(built[DefaultRecordBase.ATTRIBUTES_OFFSET :]))
+        struct.pack_into(">I", built, DefaultRecordBase.CRC_OFFSET, checksum)
+        batch._buffer = bytes(built)
+        await (await producer.send_batch(batch, topic, partition=partition))
+    finally:
+        await producer.stop()
