@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from runtime.local.ports import HOST, answers_ok, free_ports
+from runtime.local.ports import HOST, answers_ok, start_on_ports
 from runtime.local.process import Child, Guardian, ProcessSpec, until_ready
 
 NAME = "clickhouse"
@@ -32,7 +32,10 @@ class ClickhouseServer:
     async def start(self) -> None:
         """Start and wait until GET /ping says Ok."""
         self._data.mkdir(parents=True, exist_ok=True)
-        self._port = self._port or free_ports(1)[0]  # the same one when this object starts again
+        await start_on_ports([self._port] if self._port else [], 1, self._start_on)
+
+    async def _start_on(self, ports: list[int]) -> None:
+        (self._port,) = ports  # the same one when this object starts again
         module = [sys.executable, "-m", "runtime.local.clickhouse"]
         spec = ProcessSpec(
             name=NAME,

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from runtime.local.errors import PartFailedError
 from runtime.local.jars import ensure_jars
 from runtime.local.java import JVM_FLAGS, java_path, sharing_flags
-from runtime.local.ports import HOST, free_ports, listens
+from runtime.local.ports import HOST, listens, start_on_ports
 from runtime.local.process import Child, Guardian, ProcessSpec, until_ready
 
 NAME = "kafka"
@@ -101,8 +101,11 @@ class KafkaServer:
 
     async def start(self) -> None:
         """Format the data once, start, and wait until a record could be acknowledged."""
+        await start_on_ports(self._ports, 2, self._start_on)
+
+    async def _start_on(self, ports: list[int]) -> None:
         jars = await asyncio.to_thread(ensure_jars)
-        self._ports = self._ports or free_ports(2)  # the same ones when this object starts again
+        self._ports = ports  # the same ones when this object starts again
         properties = await asyncio.to_thread(self._write_files)
         java = (str(java_path()), *JVM_FLAGS)
         main = (

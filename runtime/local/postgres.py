@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from runtime.local.cache import build_once, shared_cache_dir
 from runtime.local.errors import PartFailedError, StackError
-from runtime.local.ports import HOST, free_ports
+from runtime.local.ports import HOST, start_on_ports
 from runtime.local.process import Child, Guardian, ProcessSpec, until_ready
 
 NAME = "postgres"
@@ -103,9 +103,12 @@ class PostgresServer:
 
     async def start(self) -> None:
         """Initialize once, start, and wait until the database answers."""
-        binaries = await asyncio.to_thread(ensure_binaries)
         await asyncio.to_thread(self._prepare)
-        self._port = self._port or free_ports(1)[0]  # the same one when this object starts again
+        await start_on_ports([self._port] if self._port else [], 1, self._start_on)
+
+    async def _start_on(self, ports: list[int]) -> None:
+        binaries = await asyncio.to_thread(ensure_binaries)
+        (self._port,) = ports  # the same one when this object starts again
         with self._reachable() as (directory, fds):
             if not (self._data / "pgdata" / "PG_VERSION").exists():
                 await asyncio.to_thread(self._initialize, binaries, directory, fds)

@@ -188,6 +188,7 @@ async def until_ready(child: Child, probe: Callable[[], Awaitable[bool]], *, wit
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if child.exit_code is not None:
+            await child.stop()  # what it left behind goes with it
             raise child.failure(f"exited with code {child.exit_code} before it was ready")
         if await probe():
             return

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runtime.local.ports import HOST, free_ports, listens
+from runtime.local.ports import HOST, listens, start_on_ports
 from runtime.local.process import Child, Guardian, ProcessSpec, until_ready
 
 NAME = "temporal"
@@ -39,7 +39,10 @@ class TemporalServer:
     async def start(self) -> None:
         """Start and wait until the namespace answers over gRPC."""
         self._data.mkdir(parents=True, exist_ok=True)
-        self._ports = self._ports or free_ports(3)  # the same ones when this object starts again
+        await start_on_ports(self._ports, 3, self._start_on)
+
+    async def _start_on(self, ports: list[int]) -> None:
+        self._ports = ports  # the same ones when this object starts again
         port, http_port, metrics_port = self._ports
         flags = {
             "--db-filename": self._data / "temporal.db",
