@@ -49,10 +49,14 @@ async def stack(environ: dict[str, str]) -> AsyncIterator[Stack]:
         yield found
 
 
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli.main", "repair", "--json", *arguments]
+
+
 def repair(environ: dict[str, str], *arguments: str) -> tuple[int, dict[str, Any]]:
     """Exit code and report of `meterstream repair`."""
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", "repair", "--json", *arguments],
+        _command(*arguments),
         cwd=ROOT,
         env={**os.environ, **environ},
         stdout=subprocess.PIPE,
@@ -177,6 +181,47 @@ async def test_a_restored_postgresql_is_refused_until_its_ledger_was_caught_up(
     await count_all(environ, stack, range(6000, 6300), tmp_path / "second.log")
     assert await stack.count("events") == 6300
     assert repair(environ) == (0, {"partitions": [0, 1, 2, 3], "findings": []})
+
+
+async def test_a_repair_beside_a_running_worker_and_one_that_is_killed_miscount_nothing(
+    environ: dict[str, str], stack: Stack, tmp_path: Path
+) -> None:
+    log = tmp_path / "beside.log"
+    with worker(environ, "ingest", log) as beside:
+        eventually(beside.is_ready, 60)
+        await produce(
+            stack.bootstrap, USAGE_RAW, records_of([event(number) for number in range(6300, 7500)], 1, seed=1)
+        )
+        assert repair(environ) == (0, {"partitions": [0, 1, 2, 3], "findings": []})
+        # It finds itself fenced at its next block, and exits to be started again.
+        await produce(
+            stack.bootstrap, USAGE_RAW, records_of([event(number) for number in range(7500, 8000)], 1, seed=2)
+        )
+        eventually(lambda: beside.exit_code is not None, 60)
+    await count_all(environ, stack, range(8000, 8200), tmp_path / "after.log")
+    assert await stack.count("events") == 8200
+    whole = await state_of(stack)
+
+    await delete(stack, "usage_windows", "cityHash64(minute) % 3 = 0")
+    _kill_a_repair(environ, stack)
+    code, _ = repair(environ)
+    assert code == 0
+    assert await state_of(stack) == whole
+    assert repair(environ) == (0, {"partitions": [0, 1, 2, 3], "findings": []})
+
+
+def _kill_a_repair(environ: dict[str, str], stack: Stack) -> None:
+    """Once it has taken a partition over."""
+    before = _epochs(stack)
+    killed = subprocess.Popen(_command(), cwd=ROOT, env={**os.environ, **environ}, stdout=subprocess.DEVNULL)
+    eventually(lambda: _epochs(stack) != before, 60)
+    killed.kill()
+    killed.wait()
+
+
+def _epochs(stack: Stack) -> list[Any]:
+    with psycopg.connect(stack.settings.postgres.url.reveal()) as connection:
+        return connection.execute("SELECT partition, epoch FROM ledger_partitions ORDER BY partition").fetchall()
 
 
 async def test_what_cannot_be_mended_is_said_and_left_alone(environ: dict[str, str], stack: Stack) -> None:
