@@ -36,8 +36,9 @@ chromium:
 model: setup
 	@for part in scenarios mutants completion readers; do QUICK=$(QUICK) $(PYTHON) -m docs.protocol.$$part || exit 1; done
 
+# QUICK=1: once and small. ONLY="ingest pipeline": some of the scenarios. COMPARE=old.json: beside an older run.
 bench: setup
-	@$(PYTHON) -m bench
+	@$(PYTHON) -m bench $(ONLY) $(if $(QUICK),--quick) $(if $(COMPARE),--compare $(COMPARE))
 
 # Everything fails under load, at moments that SEED decides, and every number is compared with the truth afterwards.
 chaos: setup

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,17 +21,14 @@ from rich.console import Console
 from bench import report
 from bench.figures import Measured, Result
 from bench.load import BenchError
-from bench.rig import FULL, QUICK, Rig, Scale, running
-from bench.scenarios import check, end_to_end, freshness, generator, ingest
+from bench.registry import SCENARIOS, Scenario, chosen
+from bench.rig import FULL, QUICK, Bench, Scale, running
 from cli.system import LocalSystem
 from runtime.local.errors import PartFailedError, StackError
 
-RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
-WITHIN_S = 600.0
-
-SCENARIOS: dict[str, Callable[[Rig], Awaitable[list[Measured]]]] = {
-    module.NAME: module.run for module in (generator, ingest, end_to_end, freshness, check)
-}
+RESULTS = Path(__file__).resolve().parent / "results"
+FULL_RESULTS, QUICK_RESULTS = RESULTS / "latest.json", RESULTS / "quick.json"
+WITHIN_S = 3600.0
 
 WIDTH = 150  # of the tables where there is no terminal to ask
 
@@ -45,22 +42,33 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     failures: list[str]
 
 
-async def measure(names: Sequence[str], scale: Scale, data: Path) -> Run:
+async def measure(scenarios: Sequence[Scenario], bench: Bench) -> Run:
     """All scenarios, one after the other; one that cannot be measured does not stop the others."""
     run = Run(measured=[], failures=[])
     if (task := asyncio.current_task()) is not None:
         for number in (signal.SIGINT, signal.SIGTERM):  # what was started is stopped
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    async with asyncio.timeout(WITHIN_S), running(data, scale, _say) as (rig, system):
-        for name in names:
-            begun = time.monotonic()
-            with console.status(f"measuring {name}"):
-                try:
-                    run.measured.extend(await _unless_failed(SCENARIOS[name](rig), system))
-                except* BenchError as errors:
-                    run.failures.extend(f"{name}: {error}" for error in errors.exceptions)
-            _say(f"{name}: {time.monotonic() - begun:.0f} s")
+    async with asyncio.timeout(WITHIN_S):
+        together = [one for one in scenarios if one.run is not None]
+        if together:
+            async with running(bench) as rig:
+                for one in together:
+                    if one.run is not None:
+                        await _note(run, one.name, _unless_failed(one.run(rig), rig.system), bench)
+        for one in scenarios:
+            if one.run_alone is not None:
+                await _note(run, one.name, one.run_alone(bench), bench)
     return run
+
+
+async def _note(run: Run, name: str, measuring: Awaitable[list[Measured]], bench: Bench) -> None:
+    begun = time.monotonic()
+    with console.status(f"measuring {name}"):
+        try:
+            run.measured.extend(await measuring)
+        except* BenchError as errors:
+            run.failures.extend(f"{name}: {error}" for error in errors.exceptions)
+    bench.say(f"{name}: {time.monotonic() - begun:.0f} s")
 
 
 async def _unless_failed(scenario: Awaitable[list[Measured]], system: LocalSystem) -> list[Measured]:
@@ -97,7 +105,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"one or more of {', '.join(SCENARIOS)}")
     parser.add_argument("--quick", action="store_true", help="once and small: shows that everything works, no more")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="set the figures beside those of an older run")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go as JSON")
+    parser.add_argument("--output", type=Path, help="where the results go as JSON (bench/results/latest.json)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="a fresh directory, kept with all logs")
     given = parser.parse_args()
     unknown = sorted(set(given.scenarios) - set(SCENARIOS))
@@ -106,13 +114,14 @@ def parse_arguments() -> argparse.Namespace:
     return given
 
 
-def run_in(data: Path | None, names: Sequence[str], scale: Scale) -> Run | None:
+def run_in(data: Path | None, scenarios: Sequence[Scenario], scale: Scale) -> Run | None:
     """None when nothing could be measured: why is printed."""
     with contextlib.ExitStack() as opened:
         if data is None:
             data = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="meterstream-bench-")))
+            data.chmod(0o755)  # PostgreSQL runs as another user where we are root
         try:
-            return uvloop.run(measure(names, scale, data))
+            return uvloop.run(measure(scenarios, Bench(data=data, scale=scale, say=_say)))
         except (PartFailedError, StackError, BenchError) as error:
             console.print(str(error), style="red", markup=False)
         except TimeoutError:
@@ -130,13 +139,13 @@ def main() -> int:
     except (OSError, msgspec.DecodeError) as error:
         console.print(f"cannot compare: {error}")
         return 2
-    names = [name for name in SCENARIOS if name in given.scenarios] or list(SCENARIOS)
-    run = run_in(given.data, names, QUICK if given.quick else FULL)
+    run = run_in(given.data, chosen(given.scenarios), QUICK if given.quick else FULL)
     if run is None:
         return 1
     show(run, old, str(given.compare))
-    report.write_results(run.measured, given.output)
-    console.print(f"written to {given.output}")
+    output = given.output or (QUICK_RESULTS if given.quick else FULL_RESULTS)
+    report.write_results(run.measured, output)
+    console.print(f"written to {output}")
     return 1 if run.failures else 0
 
 

@@ -9,7 +9,7 @@ import msgspec
 PERCENT = 100
 
 # In these units less is better, so the ratio to the ceiling is turned round: it is never above 1 but for noise.
-DURATIONS = frozenset({"ms", "s"})
+LESS_IS_BETTER = frozenset({"µs", "ms", "s", "CPU s/million", "MB"})
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ def rounded(value: float) -> float:
 def ratio_of(value: float, ceiling: float | None, unit: str) -> float | None:
     if ceiling is None:
         return None
-    above, below = (ceiling, value) if unit in DURATIONS else (value, ceiling)
+    above, below = (ceiling, value) if unit in LESS_IS_BETTER else (value, ceiling)
     return rounded(above / below) if below else None
 
 

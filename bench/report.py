@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 from rich.table import Table
 
-from bench.figures import DURATIONS, PERCENT, Measured, Result, result_of, spread
+from bench.figures import LESS_IS_BETTER, PERCENT, Measured, Result, result_of, spread
 
 # A change within the spread of the repeats, or within this, says nothing.
 NOISE = 0.05
@@ -27,7 +27,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 def number(value: float | None, unit: str = "") -> str:
     if value is None:
         return ""
-    if unit in DURATIONS or abs(value) < 10:
+    if unit in LESS_IS_BETTER or abs(value) < 10:
         return f"{value:,.2f}"
     return f"{value:,.0f}"
 
@@ -96,7 +96,7 @@ def compared(measured: Sequence[Measured], old: Sequence[Result]) -> list[Compar
 def _verdict(change: float, measured: Measured) -> str:
     if abs(change) <= max(NOISE, spread(measured.values)):
         return "same"
-    return "better" if (change < 0) == (measured.unit in DURATIONS) else "worse"
+    return "better" if (change < 0) == (measured.unit in LESS_IS_BETTER) else "worse"
 
 
 def comparison_table(comparisons: Sequence[Comparison], name: str) -> Table:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ import msgspec
 
 from bench.events import CUSTOMERS, EVENT_TYPE, EventSource, lane_customer
 from bench.load import BenchError, Caller, Target, connected, target_of
-from cli.system import LocalSystem, SystemAddress
+from cli.system import ONE_OF_EACH, LocalSystem, SystemAddress
 from runtime.clock import SystemClock
 from runtime.settings import KafkaSettings
 
@@ -39,6 +39,14 @@ FULL = Scale()
 QUICK = Scale(repeats=1, load_s=0.5, events=5_000, freshness_s=2.0)
 
 
+class Bench(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of benchmarks: what a scenario that starts servers of its own needs to know."""
+
+    data: Path
+    scale: Scale
+    say: Callable[[str], None]
+
+
 class LaneAnswer(msgspec.Struct, frozen=True):
     """Of an item of `/v1/usage` what is read here."""
 
@@ -63,6 +71,7 @@ class Rig(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     caller: Caller
     address: SystemAddress
+    system: LocalSystem
     events: EventSource
     usage_range: dict[str, str]
     scale: Scale
@@ -123,16 +132,27 @@ async def load_catalog(caller: Caller, start_at: datetime) -> None:
 
 
 @asynccontextmanager
-async def running(data: Path, scale: Scale, say: Callable[[str], None]) -> AsyncIterator[tuple[Rig, LocalSystem]]:
-    """The whole system, loaded and warmed up; stopped in the end."""
-    system = LocalSystem(data, say=say, settings=SETTINGS)
+async def running(
+    bench: Bench,
+    *,
+    name: str = "system",
+    settings: Mapping[str, str] | None = None,
+    workers: Mapping[str, int] = ONE_OF_EACH,
+    partitions: int = PARTITIONS,
+) -> AsyncIterator[Rig]:
+    """The whole system in the directory `name` of the run's, loaded and warmed up; stopped in the end.
+
+    `settings` and `workers` as `LocalSystem` has them; `partitions` of usage.raw.
+    """
+    own = {**SETTINGS, "METERSTREAM_KAFKA_RAW_PARTITIONS": str(partitions), **(settings or {})}
+    system = LocalSystem(bench.data / name, say=bench.say, settings=own, workers=workers)
     address = await system.start()
     try:
         target = target_of(address.url, address.api_key)
         async with connected(target, 1) as [connection]:
             caller = Caller(target, connection)
             now = SystemClock().now()
-            say("loading the catalog")
+            bench.say("loading the catalog")
             await load_catalog(caller, _minute(now) - timedelta(hours=2))
             # Whole minutes, so that answers come from the windows alone.
             span = {"from": _minute(now) - timedelta(hours=1), "to": _minute(now) + timedelta(hours=1)}
@@ -140,15 +160,16 @@ async def running(data: Path, scale: Scale, say: Callable[[str], None]) -> Async
                 target=target,
                 caller=caller,
                 address=address,
-                events=EventSource(now, PARTITIONS),
+                system=system,
+                events=EventSource(now, partitions),
                 usage_range={name: at.isoformat() for name, at in span.items()},
-                scale=scale,
+                scale=bench.scale,
             )
-            say(f"warming up with {WARM_UP_EVENTS:,} events")
+            bench.say(f"warming up with {WARM_UP_EVENTS:,} events")
             for body in rig.events.bodies(WARM_UP_EVENTS // 500, 500):
                 await accepted_within(caller, body, READY_WITHIN_S)
             await rig.settled()
-            yield rig, system
+            yield rig
     finally:
         await system.stop()
 
