@@ -26,10 +26,13 @@ from schemas.usage import UsageRange
 
 
 def counted_by(contracts: Contracts, held: ClosableSubscription) -> CountedBy:
-    """What usage of this subscription is read by now."""
+    """What usage of this subscription is read by now; meters that are not there are left out."""
+    sold = _meter_ids(contracts.plans[held.plan_version_id])
     return CountedBy(
         references=tuple(references_of(contracts.customers[held.customer_id])),
-        generations={meter.id: meter.generation for meter in contracts.meters.values()},
+        generations={
+            meter_id: contracts.meters[meter_id].generation for meter_id in sold if meter_id in contracts.meters
+        },
     )
 
 
@@ -71,14 +74,16 @@ def bill(
     held = contracts.held[periods[0].subscription_id]
     plan = contracts.plans[held.plan_version_id]
     made: list[Invoice] = []
+    failed: FailedPeriod | None = None
     for period in periods:
         try:
             made.append(_invoice(held, plan, period, usage, cut, new_id))
         except Unavailable:
             raise
         except MeterstreamError as error:
-            return Billing(held=held, invoices=tuple(made), failed=failure_of(period, error))
-    return Billing(held=held, invoices=tuple(made), failed=None)
+            failed = failure_of(period, error)
+            break
+    return Billing(held=held, invoices=tuple(made), by=counted_by(contracts, held), failed=failed)
 
 
 def failure_of(period: DuePeriod, error: MeterstreamError) -> FailedPeriod:

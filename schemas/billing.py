@@ -46,10 +46,11 @@ class Counted(Struct, frozen=True, kw_only=True):
 
 
 class Billing(Struct, frozen=True, kw_only=True):
-    """Invoices of consecutive periods of one subscription, and why it goes no further."""
+    """Invoices of consecutive periods of one subscription, what their usage was read by, and why it goes no further."""
 
     held: ClosableSubscription
     invoices: tuple[Invoice, ...]
+    by: CountedBy
     failed: FailedPeriod | None
 
 

@@ -18,17 +18,14 @@ from stores.postgres.closings import closable_subscriptions, meters_by_id
 from stores.postgres.customers import customers_by_id
 from stores.postgres.engine import transaction
 from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of
-from stores.postgres.plans import get_plan_version
+from stores.postgres.plans import get_plan_version, plan_versions_by_id
 
 
 async def read_contracts(engine: AsyncEngine, subscription_ids: Sequence[str]) -> Contracts:
     """In one transaction. Raises `Unavailable`."""
     async with transaction(engine) as conn:
         held = await closable_subscriptions(conn, subscription_ids)
-        sold = {(one.plan_version_id, one.scope) for one in held.values()}
-        plans = {
-            version_id: await get_plan_version(conn, scope, version_id) for version_id, scope in sorted(sold, key=str)
-        }
+        plans = await plan_versions_by_id(conn, sorted({one.plan_version_id for one in held.values()}))
         meter_ids = {price.meter_id for plan in plans.values() for price in plan.prices if price.meter_id is not None}
         return Contracts(
             held=held,

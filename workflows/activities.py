@@ -10,14 +10,14 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from domain.billing import bill, counted_by, failure_of, ranges_of
+from domain.billing import bill, ranges_of
 from domain.closing import closable_before, due_page
 from domain.errors import Conflict, Unavailable
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.ids import Ids
 from runtime.settings import ClosingSettings
-from schemas.billing import Billing, CountedBy
+from schemas.billing import Billing
 from schemas.closing import (
     BatchClosed,
     ClosingBatch,
@@ -31,7 +31,8 @@ from schemas.closing import (
 from schemas.topics import USAGE_RAW
 from stores.billing import read_contracts, read_usage
 from stores.clickhouse.client import ClickhouseClient
-from stores.postgres.closings import billed_among, close_periods, due_subscriptions, is_any_due, keep_failure
+from stores.postgres import closing_batch
+from stores.postgres.closings import billed_among, due_subscriptions, is_any_due, keep_failures
 from stores.postgres.cutoffs import reach_of
 from stores.postgres.cuts import Cuts
 from stores.postgres.engine import transaction
@@ -93,13 +94,12 @@ class ClosingActivities:
         async with transaction(self._engine) as conn:
             found = await due_subscriptions(conn, before, after=question.after, limit=size)
         page, untold = due_page(found, before, size, question.after)
-        for failed in untold:
-            await self._keep_failure(failed)
+        await self._keep_failures(untold)
         return page
 
     @activity.defn
     async def close_batch(self, batch: ClosingBatch) -> BatchClosed:
-        """Bills each period once: one transaction a subscription.
+        """Bills each period once: one transaction for all of the batch.
 
         Safe to repeat by the uniqueness of `billed_periods`: what is billed already is found and counts as done. What a
         subscription lacks stops that subscription alone, and is kept in `closing_failures`.
@@ -111,59 +111,44 @@ class ClosingActivities:
             contracts = await read_contracts(self._engine, _subscriptions(left))
             cut = batch.cutoff.cut
             usage = await read_usage(self._clickhouse, contracts.meters, ranges_of(contracts, left), cut)
-            closed, stopped = 0, []
-            for subscription_id, periods in groupby(left, key=_subscription):
-                billing = bill(contracts, list(periods), usage, cut, self._ids.new)
-                done, failed = await self._keep(billing, counted_by(contracts, billing.held), batch)
-                closed += done
-                if failed is not None:
-                    stopped.append(subscription_id)
-            return BatchClosed(billed=closed, already=len(batch.periods) - len(left), stopped=tuple(stopped))
+            made = [
+                bill(contracts, list(periods), usage, cut, self._ids.new)
+                for _, periods in groupby(left, key=_subscription)
+            ]
+            moved = await self._keep(made, batch.cutoff)
+            return BatchClosed(
+                billed=sum(len(one.invoices) for one in made if one.held.id in moved),
+                already=len(batch.periods) - len(left),
+                stopped=tuple(one.held.id for one in made if one.failed is not None or one.held.id not in moved),
+            )
 
     @activity.defn
     async def record_failure(self, failed: FailedPeriod) -> None:
         """Keeps why a period stands still. Safe to repeat by its period: the number of attempts grows."""
-        await self._keep_failure(failed)
+        await self._keep_failures([failed])
 
-    async def _keep(self, billing: Billing, by: CountedBy, batch: ClosingBatch) -> tuple[int, FailedPeriod | None]:
-        """Writes what was made: the number of periods closed, and what stopped the subscription."""
-        failed = billing.failed
-        closed = 0
-        if billing.invoices:
-            try:
-                async with transaction(self._engine) as conn:
-                    kept = await close_periods(
-                        conn,
-                        billing.held,
-                        billing.invoices,
-                        by,
-                        as_of=batch.cutoff.as_of,
-                        now=self._clock.now(),
-                    )
-                closed = len(kept)
-                metrics.closing_invoices.inc(closed)
-            except Conflict as error:
-                first = billing.invoices[0]
-                period = DuePeriod(subscription_id=billing.held.id, start=first.period_start, end=first.period_end)
-                # Somebody else was faster: the next run finds the subscription as it is then.
-                _log.info("closing_overtaken", subscription=billing.held.id, reason=error.message)
-                return 0, failure_of(period, error)
-        if failed is not None:
-            await self._keep_failure(failed)
-        return closed, failed
-
-    async def _keep_failure(self, failed: FailedPeriod) -> None:
+    async def _keep(self, made: Sequence[Billing], cutoff: Cutoff) -> frozenset[str]:
+        """Writes what was made: the subscriptions that it was written for, or that had nothing to write."""
+        now = self._clock.now()
+        billed = [one for one in made if one.invoices]
         async with transaction(self._engine) as conn:
-            await keep_failure(conn, failed, self._clock.now())
-        metrics.closing_failures.labels(failed.code).inc()
-        _log.error(
-            "closing_failed",
-            code=failed.code,
-            reason=failed.message,
-            subscription=failed.subscription_id,
-            period_start=failed.start.isoformat(),
-            period_end=failed.end.isoformat(),
-        )
+            moved = await closing_batch.close_batch(conn, billed, as_of=cutoff.as_of, now=now)
+            overtaken = frozenset(one.held.id for one in billed) - moved
+            failed = [one.failed for one in made if one.failed is not None and one.held.id not in overtaken]
+            await keep_failures(conn, failed, now)
+        metrics.closing_invoices.inc(sum(len(one.invoices) for one in billed if one.held.id in moved))
+        for subscription_id in sorted(overtaken):
+            # Somebody else was faster: the next run finds the subscription as it is then.
+            _log.info("closing_overtaken", subscription=subscription_id)
+        _tell(failed)
+        return frozenset(one.held.id for one in made) - overtaken
+
+    async def _keep_failures(self, failed: Sequence[FailedPeriod]) -> None:
+        if not failed:
+            return
+        async with transaction(self._engine) as conn:
+            await keep_failures(conn, failed, self._clock.now())
+        _tell(failed)
 
     async def _until_complete(self, cut: int) -> None:
         try:
@@ -171,6 +156,19 @@ class ClosingActivities:
         except Conflict as error:
             # Open blocks are a worker's to finish: it may be back when this is tried again.
             raise Unavailable("ledger", error.message) from error
+
+
+def _tell(failed: Sequence[FailedPeriod]) -> None:
+    for one in failed:
+        metrics.closing_failures.labels(one.code).inc()
+        _log.error(
+            "closing_failed",
+            code=one.code,
+            reason=one.message,
+            subscription=one.subscription_id,
+            period_start=one.start.isoformat(),
+            period_end=one.end.isoformat(),
+        )
 
 
 def _subscription(period: DuePeriod) -> str:

@@ -1,22 +1,17 @@
-"""Billing periods in PostgreSQL: which are due, and the one transaction that closes some."""
+"""Billing periods in PostgreSQL: which are due, which are billed, and why some stand still."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, insert, select, tuple_, update
+from sqlalchemy import Row, Select, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.closing import invoice_number, next_period
-from domain.errors import Conflict
-from schemas.billing import CountedBy
 from schemas.closing import ClosableSubscription, DuePeriod, FailedPeriod
-from schemas.invoices import Invoice, KeptInvoice
 from schemas.meters import Meter
 from schemas.scope import Scope
-from stores.postgres.invoices import insert_invoices, take_numbers
 from stores.postgres.tables import billed_periods, closing_failures, meters, plan_versions, subscriptions
 
 CLOSING_KIND = "usage"
@@ -80,50 +75,25 @@ async def meters_by_id(conn: AsyncConnection, ids: Sequence[str]) -> dict[str, M
     return {row.id: msgspec.convert(row.definition, Meter) for row in rows}
 
 
-async def close_periods(
-    conn: AsyncConnection,
-    held: ClosableSubscription,
-    made: Sequence[Invoice],
-    by: CountedBy,
-    *,
-    as_of: datetime,
-    now: datetime,
-) -> list[KeptInvoice]:
-    """Keeps the invoices of consecutive periods of one subscription, the first of which begins where it is closed to,
-    and moves the subscription on, in the caller's transaction: all or nothing. `by` is what their usage was read by.
+async def keep_failures(conn: AsyncConnection, failed: Sequence[FailedPeriod], now: datetime) -> None:
+    """One row a period that stands still, with its last reason; gone once it is closed. Repeating counts one attempt more.
 
-    Safe to repeat: raises Conflict `subscription_moved` when the subscription is no longer as `held` says, and the
-    uniqueness of (subscription, period, kind, sequence) makes a second closing of a period impossible.
+    `failed` are of different periods.
     """
-    last = made[-1].period_end
-    left = next_period(held, last)
-    moved = (
-        update(subscriptions)
-        .where(_is_as_held(held))
-        .values(closed_to=last, next_close_at=None if left is None else left.end, revision=subscriptions.c.revision + 1)
-    )
-    if made[0].period_start != held.closed_to or (await conn.execute(moved)).rowcount != 1:
-        raise Conflict("subscription_moved", f"the subscription {held.id} was closed or changed by another")
-    numbers = await take_numbers(conn, held.scope, len(made))
-    kept = [_kept(invoice, number, as_of, now) for invoice, number in zip(made, numbers, strict=True)]
-    await insert_invoices(conn, held.scope, kept, by)
-    await conn.execute(insert(billed_periods), [_billed(held.id, invoice) for invoice in kept])
-    resolved = delete(closing_failures).where(
-        closing_failures.c.subscription_id == held.id, closing_failures.c.period_start < last
-    )
-    await conn.execute(resolved)
-    return kept
-
-
-async def keep_failure(conn: AsyncConnection, failed: FailedPeriod, now: datetime) -> None:
-    """One row a period that stands still, with its last reason; gone once it is closed. Repeating counts one attempt more."""
+    if not failed:
+        return
     statement = upsert(closing_failures).values(
-        subscription_id=failed.subscription_id,
-        period_start=failed.start,
-        period_end=failed.end,
-        code=failed.code,
-        message=failed.message,
-        failed_at=now,
+        [
+            {
+                "subscription_id": one.subscription_id,
+                "period_start": one.start,
+                "period_end": one.end,
+                "code": one.code,
+                "message": one.message,
+                "failed_at": now,
+            }
+            for one in failed
+        ]
     )
     again = {
         "code": statement.excluded.code,
@@ -150,30 +120,3 @@ async def failures_of(conn: AsyncConnection, subscription_id: str) -> list[Faile
 
 def _period_columns() -> list[Any]:
     return [closing_failures.c.subscription_id, closing_failures.c.period_start, closing_failures.c.period_end]
-
-
-def _is_as_held(held: ClosableSubscription) -> ColumnElement[bool]:
-    """The compare of the compare-and-set: nobody closed it, cancelled it or changed its plan since it was read."""
-    return and_(
-        subscriptions.c.id == held.id,
-        subscriptions.c.closed_to == held.closed_to,
-        subscriptions.c.next_close_at == held.next_close_at,
-        subscriptions.c.end_at.is_not_distinct_from(held.end_at),
-        subscriptions.c.plan_version_id == held.plan_version_id,
-    )
-
-
-def _kept(invoice: Invoice, number: int, as_of: datetime, now: datetime) -> KeptInvoice:
-    fields = {name: getattr(invoice, name) for name in invoice.__struct_fields__}
-    return KeptInvoice(**fields, number=invoice_number(number), as_of=as_of, issued_at=now)
-
-
-def _billed(subscription_id: str, invoice: KeptInvoice) -> dict[str, Any]:
-    return {
-        "subscription_id": subscription_id,
-        "period_start": invoice.period_start,
-        "period_end": invoice.period_end,
-        "kind": CLOSING_KIND,
-        "sequence": CLOSING_SEQUENCE,
-        "invoice_id": invoice.id,
-    }

@@ -1,12 +1,14 @@
 """Invoices with their lines as they are kept. A finalized one never changes."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, insert, or_, select
-from sqlalchemy.dialects.postgresql import insert as upsert
+from msgspec import Struct
+from sqlalchemy import Row, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import NotFound
@@ -15,39 +17,54 @@ from schemas.billing import CountedBy
 from schemas.invoices import InvoiceLine, KeptInvoice
 from schemas.prices import RatedStep
 from schemas.scope import Scope
+from stores.postgres.copying import copy_rows
 from stores.postgres.rows import in_scope, page
-from stores.postgres.tables import invoice_lines, invoice_numbers, invoices, prices
+from stores.postgres.tables import invoice_lines, invoices, prices
+
+# In one order, so that two transactions that number for the same tenants wait for one another.
+_NUMBERS = text("""
+    INSERT INTO invoice_numbers (tenant, environment, last_number)
+    SELECT tenant, environment, count FROM unnest(
+        CAST(:tenants AS text[]), CAST(:environments AS text[]), CAST(:counts AS bigint[])
+    ) AS taken (tenant, environment, count)
+    ORDER BY tenant, environment
+    ON CONFLICT (tenant, environment) DO UPDATE SET last_number = invoice_numbers.last_number + excluded.last_number
+    RETURNING tenant, environment, last_number
+""")
 
 
-async def take_numbers(conn: AsyncConnection, scope: Scope, count: int) -> range:
-    """The next `count` numbers of the tenant and environment. Their row stays locked until the transaction ends, and a
-    transaction that fails gives them back: so there is never a gap.
+class InvoiceToKeep(Struct, frozen=True, kw_only=True):
+    """`by` is what its usage was read by."""
+
+    scope: Scope
+    invoice: KeptInvoice
+    by: CountedBy
+
+
+async def take_numbers(conn: AsyncConnection, scopes: Sequence[Scope]) -> Iterator[int]:
+    """A number for each of `scopes`: the next of that tenant and environment. Their rows stay locked until the
+    transaction ends, and a transaction that fails gives them back: so there is never a gap.
     """
-    first = {"tenant": scope.tenant, "environment": scope.environment, "last_number": count}
-    statement = (
-        upsert(invoice_numbers)
-        .values(first)
-        .on_conflict_do_update(
-            index_elements=[invoice_numbers.c.tenant, invoice_numbers.c.environment],
-            set_={"last_number": invoice_numbers.c.last_number + count},
-        )
-        .returning(invoice_numbers.c.last_number)
-    )
-    last = int((await conn.execute(statement)).scalar_one())
-    return range(last - count + 1, last + 1)
+    counts = Counter(scopes)
+    asked = {
+        "tenants": [scope.tenant for scope in counts],
+        "environments": [scope.environment for scope in counts],
+        "counts": list(counts.values()),
+    }
+    taken = {Scope(row.tenant, row.environment): row.last_number for row in await conn.execute(_NUMBERS, asked)}
+    following = {scope: itertools.count(taken[scope] - count + 1) for scope, count in counts.items()}
+    return (next(following[scope]) for scope in scopes)
 
 
-async def insert_invoices(conn: AsyncConnection, scope: Scope, made: Sequence[KeptInvoice], by: CountedBy) -> None:
-    """`by` is what their usage was read by. Idempotency key: the invoice's id."""
-    names = {"customer_references": list(by.references)}
-    await conn.execute(insert(invoices), [_invoice_values(scope, invoice) | names for invoice in made])
+async def insert_invoices(conn: AsyncConnection, made: Sequence[InvoiceToKeep]) -> None:
+    """Two statements, whatever their number. Idempotency key: the invoice's id."""
+    await copy_rows(conn, invoices, [_invoice_values(one) for one in made])
     lines = [
-        _line_values(invoice.id, position, line, by.generations)
-        for invoice in made
-        for position, line in enumerate(invoice.lines)
+        _line_values(one.invoice.id, position, line, one.by.generations)
+        for one in made
+        for position, line in enumerate(one.invoice.lines)
     ]
-    if lines:
-        await conn.execute(insert(invoice_lines), lines)
+    await copy_rows(conn, invoice_lines, lines)
 
 
 async def get_invoice(conn: AsyncConnection, scope: Scope, reference: str) -> KeptInvoice:
@@ -111,11 +128,12 @@ async def _with_lines(conn: AsyncConnection, rows: Sequence[Row[Any]]) -> list[K
     return [_invoice(row, lines[row.id]) for row in rows]
 
 
-def _invoice_values(scope: Scope, invoice: KeptInvoice) -> dict[str, Any]:
+def _invoice_values(made: InvoiceToKeep) -> dict[str, Any]:
+    invoice = made.invoice
     return {
         "id": invoice.id,
-        "tenant": scope.tenant,
-        "environment": scope.environment,
+        "tenant": made.scope.tenant,
+        "environment": made.scope.environment,
         "number": invoice.number,
         "customer_id": invoice.customer_id,
         "subscription_id": invoice.subscription_id,
@@ -129,6 +147,7 @@ def _invoice_values(scope: Scope, invoice: KeptInvoice) -> dict[str, Any]:
         "cut": invoice.cut,
         "as_of": invoice.as_of,
         "issued_at": invoice.issued_at,
+        "customer_references": list(made.by.references),
     }
 
 
@@ -148,7 +167,7 @@ def _line_values(invoice_id: str, position: int, line: InvoiceLine, generations:
         "amount": line.amount,
         "period_start": line.period_start,
         "period_end": line.period_end,
-        "steps": msgspec.to_builtins(line.steps),
+        "steps": msgspec.json.encode(line.steps).decode(),
     }
 
 

@@ -1,6 +1,6 @@
 """Plans, their published versions, prices and entitlements."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -81,7 +81,14 @@ async def get_plan_version(conn: AsyncConnection, scope: Scope, version_id: str)
     row = (await conn.execute(query)).first()
     if row is None:
         raise NotFound("plan_version_not_found", f"there is no plan version {version_id!r}")
-    return (await _with_versions(conn, [row], version_id))[0]
+    return (await _at_versions(conn, [row], [version_id]))[version_id]
+
+
+async def plan_versions_by_id(conn: AsyncConnection, version_ids: Sequence[str]) -> dict[str, Plan]:
+    """Plans at these versions, whatever their tenant: for jobs that run over all of them."""
+    sold = select(plan_versions.c.plan_id).where(plan_versions.c.id.in_(version_ids))
+    heads = await conn.execute(select(plans).where(plans.c.id.in_(sold)))
+    return await _at_versions(conn, heads, version_ids)
 
 
 async def list_plans(conn: AsyncConnection, scope: Scope, *, limit: int, after: str | None) -> list[Plan]:
@@ -100,15 +107,26 @@ async def archive_plan(conn: AsyncConnection, scope: Scope, plan: Plan, archived
     )
 
 
-async def _with_versions(conn: AsyncConnection, rows: Iterable[Row[Any]], version_id: str | None = None) -> list[Plan]:
+async def _with_versions(conn: AsyncConnection, rows: Iterable[Row[Any]]) -> list[Plan]:
+    """Each at its newest version."""
     heads = list(rows)
     newest = select(plan_versions).ext(distinct_on(plan_versions.c.plan_id))
     newest = newest.where(plan_versions.c.plan_id.in_([head.id for head in heads]))
-    if version_id is not None:
-        newest = newest.where(plan_versions.c.id == version_id)
     newest = newest.order_by(plan_versions.c.plan_id, plan_versions.c.version.desc())
     versions = {row.plan_id: row for row in await conn.execute(newest)}
-    ids = [row.id for row in versions.values()]
+    made = await _complete(conn, [(head, versions[head.id]) for head in heads])
+    return [made[versions[head.id].id] for head in heads]
+
+
+async def _at_versions(conn: AsyncConnection, rows: Iterable[Row[Any]], version_ids: Sequence[str]) -> dict[str, Plan]:
+    heads = {head.id: head for head in rows}
+    found = await conn.execute(select(plan_versions).where(plan_versions.c.id.in_(version_ids)))
+    return await _complete(conn, [(heads[version.plan_id], version) for version in found])
+
+
+async def _complete(conn: AsyncConnection, found: Sequence[tuple[Row[Any], Row[Any]]]) -> dict[str, Plan]:
+    """By the id of the version: plans with their prices and entitlements."""
+    ids = [version.id for _, version in found]
     sold: dict[str, list[PlanPrice]] = {}
     by_position = select(prices).where(prices.c.plan_version_id.in_(ids)).order_by(prices.c.position)
     for row in await conn.execute(by_position):
@@ -117,7 +135,7 @@ async def _with_versions(conn: AsyncConnection, rows: Iterable[Row[Any]], versio
     by_feature = select(plan_entitlements).where(plan_entitlements.c.plan_version_id.in_(ids))
     for row in await conn.execute(by_feature.order_by(plan_entitlements.c.feature_id)):
         granted.setdefault(row.plan_version_id, []).append(msgspec.convert(row.terms, EntitlementSpec))
-    return [_plan(head, versions[head.id], sold, granted) for head in heads]
+    return {version.id: _plan(head, version, sold, granted) for head, version in found}
 
 
 def _plan(
