@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes) -> Answer:
         """Raises BenchError when the connection breaks or nothing comes back in time."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or self.is_closed:
             raise BenchError("the server has closed the connection")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
@@ -91,6 +91,10 @@ class Connection(asyncio.Protocol):
             return await answer
         finally:
             watch.cancel()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
 
     def close(self) -> None:
         if self._transport is not None:
@@ -127,18 +131,21 @@ class Connection(asyncio.Protocol):
             self._answer.set_exception(BenchError(reason))
 
 
+async def opened(target: Target) -> Connection:
+    try:
+        _, connection = await asyncio.get_running_loop().create_connection(Connection, target.host, target.port)
+    except OSError as error:
+        raise BenchError(f"{target.host}:{target.port} does not answer: {error}") from error
+    return connection
+
+
 @asynccontextmanager
 async def connected(target: Target, clients: int) -> AsyncIterator[list[Connection]]:
     """`clients` open connections."""
-    loop = asyncio.get_running_loop()
     connections: list[Connection] = []
     try:
-        for _ in range(clients):
-            try:
-                _, connection = await loop.create_connection(Connection, target.host, target.port)
-            except OSError as error:
-                raise BenchError(f"{target.host}:{target.port} does not answer: {error}") from error
-            connections.append(connection)
+        while len(connections) < clients:
+            connections.append(await opened(target))
         yield connections
     finally:
         for connection in connections:
@@ -197,6 +204,8 @@ class Caller:
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
         encoded = b"" if body is None else msgspec.json.encode(body)
+        if self._connection.is_closed:  # the server ends connections that say nothing for half a minute
+            self._connection = await opened(self._target)
         answer = await self._connection.ask(self._target.request(method, path, encoded))
         if answer.status >= 300:
             raise BenchError(f"{method} {path}: {answer.status} {answer.body[:_SHOWN]!r}")

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.figures import Measured
 from bench.rig import Bench, Rig
-from bench.scenarios import check, end_to_end, freshness, generator, ingest
+from bench.scenarios import check, closing, end_to_end, freshness, generator, ingest, rating
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +53,8 @@ SCENARIOS: dict[str, Scenario] = {
         shared(end_to_end),
         shared(freshness),
         shared(check),
+        shared(closing),
+        alone(rating),
     )
 }
 
