@@ -4,8 +4,12 @@ Every copy of an event has one identity, so all copies meet in one partition wit
 customer are no part of it, since a resend may carry other ones. The values are fixed for ever: they are in stored rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
+from typing import Any
+
+import numpy as np
 
 DIGEST_BYTES = 16
 _LENGTH_BYTES = 4
@@ -34,6 +38,7 @@ def customer_partition(tenant: str, environment: str, customer: str, partitions:
     return partition_of(_digest((tenant, environment, customer)), partitions)
 
 
+@lru_cache(maxsize=256)
 def identities_in(tenant: str, environment: str) -> Callable[[str, str], bytes]:
     """`event_identity` for many events of one tenant and environment: (source, id) -> identity, with equal values.
 
@@ -42,8 +47,42 @@ def identities_in(tenant: str, environment: str) -> Callable[[str, str], bytes]:
     begun = blake2b(_framed((tenant.encode(), environment.encode())), digest_size=DIGEST_BYTES)
 
     def identity(source: str, event_id: str) -> bytes:
+        first, second = source.encode(), event_id.encode()
         digest = begun.copy()
-        digest.update(_framed((source.encode(), event_id.encode())))
+        digest.update(
+            b"%b%b%b%b"
+            % (len(first).to_bytes(_LENGTH_BYTES, "big"), first, len(second).to_bytes(_LENGTH_BYTES, "big"), second)
+        )
         return digest.digest()
 
     return identity
+
+
+def identities_of(tenant: str, environment: str, sources: Sequence[str], event_ids: Sequence[str]) -> list[bytes]:
+    """`event_identity` of each pair, in order: the fastest for many, since events of a batch share few sources."""
+    owner = (tenant.encode(), environment.encode())
+    begun = {
+        source: blake2b(_framed((*owner, source.encode())), digest_size=DIGEST_BYTES).copy for source in set(sources)
+    }
+    identities = []
+    for source, event_id in zip(sources, event_ids, strict=True):
+        last = event_id.encode()
+        digest = begun[source]()
+        digest.update(len(last).to_bytes(_LENGTH_BYTES, "big") + last)
+        identities.append(digest.digest())
+    return identities
+
+
+def partitions_of(identities: Sequence[bytes], partitions: int) -> list[int]:
+    """`partition_of` of each, in order."""
+    found: list[int] = _partitions(identities, partitions).tolist()
+    return found
+
+
+def all_belong(identities: Sequence[bytes], partition: int, partitions: int) -> bool:
+    """Whether `partition_of` each is `partition`."""
+    return bool((_partitions(identities, partitions) == partition).all())
+
+
+def _partitions(identities: Sequence[bytes], partitions: int) -> Any:
+    return np.frombuffer(b"".join(identities), dtype=">u8")[::2] % np.uint64(partitions)
