@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
+from msgspec import Raw
 
 from domain.errors import Unavailable
 from runtime import metrics
@@ -53,14 +54,14 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-def records_of(events: Sequence[bytes], record_max_bytes: int) -> Iterator[bytes]:
+def records_of(events: Sequence[bytes | Raw], record_max_bytes: int) -> Iterator[bytes]:
     """JSON arrays of the encoded events, in order; each at most `record_max_bytes` long, or of one event."""
     begin, size = 0, _BRACKETS
-    for index, event in enumerate(events):
-        if size + len(event) > record_max_bytes and index > begin:
+    for index, length in enumerate(map(len, map(memoryview, events))):  # type: ignore[arg-type]
+        if size + length > record_max_bytes and index > begin:
             yield b"[%b]" % b",".join(events[begin:index])
             begin, size = index, _BRACKETS
-        size += len(event) + 1
+        size += length + 1
     if begin < len(events):
         yield b"[%b]" % b",".join(events[begin:])
 
@@ -94,7 +95,7 @@ class RecordWriter:
         self._lanes: dict[tuple[str, str, int], _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def write_groups(self, groups: Mapping[int, Sequence[bytes]], origin: Origin) -> None:
+    async def write_groups(self, groups: Mapping[int, Sequence[bytes | Raw]], origin: Origin) -> None:
         """The events of one request, by partition. Raises Unavailable unless every record is acknowledged."""
         sends = [
             self._send(partition, record, origin)

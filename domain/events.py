@@ -11,6 +11,7 @@ event_too_old, event_in_future; of CloudEvents besides: specversion_unsupported,
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ MAX_DEPTH = 32  # of objects and arrays, properties being the first
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_PER_DAY = 86_400_000
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _AT = re.compile(r" - at `\$(?:\[\d*\])?\.?([^`]*)`$")
 _NAMED = re.compile(r"`([^`]*)`")
 
@@ -80,6 +81,11 @@ def decode_properties(text: bytes | str) -> dict[str, Any]:
 def encode_properties(properties: dict[str, Any]) -> bytes:
     """Compact JSON; every number keeps its value and its digits."""
     return _encoder.encode(properties)
+
+
+def encode_properties_of(properties: Sequence[dict[str, Any]]) -> list[bytes]:
+    """`encode_properties` of each: compact JSON has no line break of its own."""
+    return _encoder.encode_lines(properties).split(b"\n")[:-1]
 
 
 def encode_event(event: UsageEvent) -> bytes:
@@ -213,7 +219,7 @@ def _check(event: UsageEvent, received_at_ms: int, limits: TenantLimits, foreign
         check_time(_to_ms(time), received_at_ms, limits)
     for value in event.properties.values():
         if type(value) is dict or type(value) is list:
-            _check_depth(value)
+            check_depth(value)
     if (event.tenant or event.environment) and not foreign:
         name = "tenant" if event.tenant else "environment"
         raise _invalid(name, "unknown_field", f"{name!r} is no field of an event: the key carries it")
@@ -225,15 +231,16 @@ def _check_texts(event: UsageEvent) -> None:
             raise _invalid(name, "empty_field", f"{name} is not empty")
         if len(text) > MAX_FIELD_LENGTH:
             raise _invalid(name, "field_too_long", f"{name} is at most {MAX_FIELD_LENGTH} characters long")
-        if _CONTROL.search(text):
+        if CONTROL.search(text):
             raise _invalid(name, "invalid_character", f"{name} has a control character")
 
 
 _CONTAINERS = frozenset((dict, list))
 
 
-def _check_depth(value: Any) -> None:
-    level, depth = [value], 1
+def check_depth(value: Any) -> None:
+    """Raises Invalid `too_deep` for one property's value."""
+    level, depth = [value] if type(value) in _CONTAINERS else [], 1
     while level:
         depth += 1
         if depth > MAX_DEPTH:

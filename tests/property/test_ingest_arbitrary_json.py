@@ -1,6 +1,7 @@
 """Whatever is posted: documented codes only, never an exception; and what is accepted the worker accepts as well."""
 
 import gzip
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 import msgspec
@@ -111,6 +112,50 @@ def test_arbitrary_json_gets_one_verdict_an_event(value: Any, form: Format) -> N
         check(b"\n".join(msgspec.json.encode(one) for one in (value if isinstance(value, list) else [value])), form)
     else:
         check(msgspec.json.encode(value), form)
+
+
+edges = st.sampled_from([-LIMITS.max_event_age_s, LIMITS.max_event_ahead_s])
+sound_times = st.builds(
+    lambda edge, past, zone: (
+        (datetime.fromtimestamp(NOW_MS / 1000, UTC) + timedelta(seconds=edge, microseconds=past)).isoformat()[:-6]
+        + zone
+    ),
+    edges | st.integers(-LIMITS.max_event_age_s + 5, LIMITS.max_event_ahead_s - 5),
+    st.sampled_from([-1001, -1000, -1, 0, 1, 999, 1000, 1001]),
+    st.sampled_from(["Z", "+00:00", "-00:00", ""]),
+)
+mostly_sound = st.fixed_dictionaries(
+    {"id": st.text("abc\u00e9\x7f\u200b", min_size=1), "type": st.sampled_from(["t", "u", "", "t" * 256])},
+    optional={
+        "time": sound_times,
+        "source": st.sampled_from(["", "s", "s" * 255, "s" * 256]),
+        "properties": st.dictionaries(st.text(max_size=3), values, max_size=4),
+        "tenant": st.sampled_from(["", "other"]),
+    },
+).map(lambda event: {"customer": "c", **event})
+plainly_sound = st.builds(
+    lambda number, source, time: {"id": f"e{number}", "source": source, "type": "t", "customer": "c", **time},
+    st.integers(),
+    st.sampled_from(["", "s", "\u00e9"]),
+    st.sampled_from([{}, {"time": "2026-11-18T00:00:00Z"}, {"time": "2026-11-18T00:00:00.123456789+02:00"}]),
+)
+
+
+@given(st.lists(plainly_sound | mostly_sound, min_size=4, max_size=8) | st.lists(plainly_sound, min_size=4, max_size=8))
+def test_a_batch_gets_the_verdicts_that_its_events_get_one_by_one(events: list[Any]) -> None:
+    raws = split_body(msgspec.json.encode(events), "json", EVENTS_MAX)
+    together, apart = Verdicts(), Verdicts()
+    judge_events(raws, "json", judge(), together, 0)
+    for index, raw in enumerate(raws):
+        judge_events([raw], "json", judge(), apart, index)
+    assert (together.accepted, together.rejected) == (apart.accepted, apart.rejected)
+    assert {partition: read(group) for partition, group in together.groups.items()} == {
+        partition: read(group) for partition, group in apart.groups.items()
+    }
+
+
+def read(group: list[bytes | msgspec.Raw]) -> list[UsageEvent | Invalid]:
+    return parse_events(b"[%b]" % b",".join(group), NOW_MS, LIMITS)
 
 
 @given(st.lists(almost_events, min_size=1, max_size=5), st.binary(max_size=20), st.integers(0, 400))
