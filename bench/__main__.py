@@ -53,22 +53,27 @@ async def measure(scenarios: Sequence[Scenario], bench: Bench) -> Run:
         if together:
             async with running(bench) as rig:
                 for one in together:
-                    if one.run is not None:
-                        await _note(run, one.name, _unless_failed(one.run(rig), rig.system), bench)
+                    if one.run is not None and not await _note(
+                        run, one.name, _unless_failed(one.run(rig), rig.system), bench
+                    ):
+                        await rig.begin_anew()
+                run.measured.extend(rig.processes.peaks())
         for one in scenarios:
             if one.run_alone is not None:
                 await _note(run, one.name, one.run_alone(bench), bench)
     return run
 
 
-async def _note(run: Run, name: str, measuring: Awaitable[list[Measured]], bench: Bench) -> None:
-    begun = time.monotonic()
+async def _note(run: Run, name: str, measuring: Awaitable[list[Measured]], bench: Bench) -> bool:
+    """Whether it could be measured."""
+    begun, failures = time.monotonic(), len(run.failures)
     with console.status(f"measuring {name}"):
         try:
             run.measured.extend(await measuring)
         except* BenchError as errors:
             run.failures.extend(f"{name}: {error}" for error in errors.exceptions)
     bench.say(f"{name}: {time.monotonic() - begun:.0f} s")
+    return len(run.failures) == failures
 
 
 async def _unless_failed(scenario: Awaitable[list[Measured]], system: LocalSystem) -> list[Measured]:

@@ -18,6 +18,7 @@ from runtime.local.ports import HOST
 EMPTY_PATH = "/healthz"
 TOPIC = "bench.produced"
 PRODUCED_WITHIN_S = 30.0
+WHOLE_BYTES = 1000
 
 
 async def empty_endpoint(rig: Rig, connections: Sequence[Connection]) -> Load:
@@ -33,17 +34,20 @@ async def empty_endpoint(rig: Rig, connections: Sequence[Connection]) -> Load:
 async def bare_produce(rig: Rig, bodies: Sequence[bytes]) -> float:
     """Seconds to get the bytes of `bodies` acknowledged by the log (acks=all) without anything of ours; the median.
 
-    Each body becomes a record a partition, as the API makes of it, but cut anywhere.
+    Each body becomes a record a partition, as the API makes of it, but cut anywhere; a short one stays whole.
     """
     bootstrap = rig.address.endpoints.kafka_bootstrap
     await asyncio.to_thread(_create_topic, bootstrap)
-    records = [
-        (number, body[len(body) * number // PARTITIONS : len(body) * (number + 1) // PARTITIONS])
-        for body in bodies
-        for number in range(PARTITIONS)
-    ]
+    records = [record for turn, body in enumerate(bodies) for record in _records(turn, body)]
     seconds = [await asyncio.to_thread(_produce, bootstrap, records) for _ in range(rig.scale.repeats)]
     return median(seconds)
+
+
+def _records(turn: int, body: bytes) -> list[tuple[int, bytes]]:
+    if len(body) <= WHOLE_BYTES:
+        return [(turn % PARTITIONS, body)]
+    cuts = [len(body) * number // PARTITIONS for number in range(PARTITIONS + 1)]
+    return [(number, body[begin:end]) for number, (begin, end) in enumerate(itertools.pairwise(cuts))]
 
 
 def _create_topic(bootstrap: str) -> None:

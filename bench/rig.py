@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,8 +11,10 @@ from urllib.parse import urlencode
 import msgspec
 
 from bench.events import CUSTOMERS, EVENT_TYPE, EventSource, lane_customer
+from bench.ledger import BlockLedger, block_ledger
 from bench.load import BenchError, Caller, Target, connected, target_of
-from cli.system import ONE_OF_EACH, LocalSystem, SystemAddress
+from bench.processes import Processes
+from cli.system import ONE_OF_EACH, LocalSystem, SystemAddress, worker_names
 from runtime.clock import SystemClock
 from runtime.settings import KafkaSettings
 
@@ -21,7 +23,8 @@ LIMIT = "1000000000"
 PARTITIONS = KafkaSettings().raw_partitions
 READY_WITHIN_S = 60.0
 VISIBLE_WITHIN_S = 90.0
-WARM_UP_EVENTS = 5_000
+WARM_UP_EVENTS = 20_000
+CALLERS = 8
 SETTINGS = {"METERSTREAM_CLOSING_SCHEDULE_PAUSED": "true"}
 _POLL_S = 0.02
 
@@ -72,9 +75,34 @@ class Rig(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller
     address: SystemAddress
     system: LocalSystem
+    ledger: BlockLedger
+    processes: Processes
     events: EventSource
     usage_range: dict[str, str]
     scale: Scale
+
+    def requests(self, size: int) -> Iterator[bytes]:
+        """Requests of `size` events without end: every one that is taken is to be sent."""
+        return self.events.requests(size, self.encode)
+
+    def encode(self, body: bytes) -> bytes:
+        return self.target.request("POST", "/v1/events", body)
+
+    @asynccontextmanager
+    async def without(self, app: str) -> AsyncIterator[None]:
+        """Inside, one of our processes is away; after that it starts again."""
+        if self.system.apps is None:
+            raise RuntimeError("the system was not started")
+        await self.system.apps.leave(app)
+        try:
+            yield
+        finally:
+            self.system.apps.join(app)
+
+    async def begin_anew(self) -> None:
+        """After a scenario that failed: what is there by now counts as made, so that the others can be measured."""
+        await self.ledger.caught_up()
+        self.events.made = int((await self.usage()).total or 0)
 
     async def usage(self, **query: str) -> UsageTotals:
         """Usage of the meter over all event times there are."""
@@ -83,6 +111,7 @@ class Rig(msgspec.Struct, frozen=True, kw_only=True):
 
     async def settled(self) -> float:
         """Waits until every event that was made is visible in usage; when that was seen (perf_counter)."""
+        await self.ledger.caught_up()  # asks a small table, so that waiting itself takes nothing from the others
         deadline = time.perf_counter() + VISIBLE_WITHIN_S
         while (seen := int((await self.usage()).total or 0)) != self.events.made:
             if time.perf_counter() > deadline:
@@ -114,8 +143,8 @@ def _minute(at: datetime) -> datetime:
     return at.replace(second=0, microsecond=0)
 
 
-async def load_catalog(caller: Caller, start_at: datetime) -> None:
-    """Two meters, a feature, a plan with a limit far away, and customers who hold it."""
+async def load_catalog(caller: Caller) -> None:
+    """Two meters that every event matches, a feature, and a plan with a limit far away."""
     counted = {"key": METER, "aggregation": "count", "event_types": [EVENT_TYPE], "dimensions": ["lane"]}
     summed = {"key": "tokens", "aggregation": "sum", "value_property": "tokens"}
     await caller.call("POST", "/v1/meters", counted)
@@ -125,10 +154,19 @@ async def load_catalog(caller: Caller, start_at: datetime) -> None:
     held = {"type": "metered", "feature": FEATURE, "limit": LIMIT, "usage_period": "never"}
     plan = {"key": PLAN, "name": "Standard", "currency": "USD", "prices": [price], "entitlements": [held]}
     await caller.call("POST", "/v1/plans", plan)
-    for name in customer_names():
-        await caller.call("POST", "/v1/customers", {"external_id": name})
-        subscription = {"customer": name, "plan": PLAN, "start_at": start_at.isoformat()}
-        await caller.call("POST", "/v1/subscriptions", subscription)
+
+
+async def add_customers(callers: Sequence[Caller], start_at: datetime) -> None:
+    """Each holds the plan."""
+    waiting = iter(customer_names())
+
+    async def add(caller: Caller) -> None:
+        for name in waiting:
+            await caller.call("POST", "/v1/customers", {"external_id": name})
+            subscription = {"customer": name, "plan": PLAN, "start_at": start_at.isoformat()}
+            await caller.call("POST", "/v1/subscriptions", subscription)
+
+    await asyncio.gather(*(add(caller) for caller in callers))
 
 
 @asynccontextmanager
@@ -149,11 +187,19 @@ async def running(
     address = await system.start()
     try:
         target = target_of(address.url, address.api_key)
-        async with connected(target, 1) as [connection]:
+        processes = Processes(system, ["api", *worker_names(workers), "temporal-worker"])
+        async with (
+            connected(target, 1) as [connection],
+            block_ledger(address.endpoints.postgres_url, address.endpoints.kafka_bootstrap, partitions) as ledger,
+            processes.watched(),
+        ):
             caller = Caller(target, connection)
             now = SystemClock().now()
             bench.say("loading the catalog")
-            await load_catalog(caller, _minute(now) - timedelta(hours=2))
+            await load_catalog(caller)
+            async with connected(target, CALLERS) as connections:
+                callers = [Caller(target, connection) for connection in connections]
+                await add_customers(callers, _minute(now) - timedelta(hours=2))
             # Whole minutes, so that answers come from the windows alone.
             span = {"from": _minute(now) - timedelta(hours=1), "to": _minute(now) + timedelta(hours=1)}
             rig = Rig(
@@ -161,6 +207,8 @@ async def running(
                 caller=caller,
                 address=address,
                 system=system,
+                ledger=ledger,
+                processes=processes,
                 events=EventSource(now, partitions),
                 usage_range={name: at.isoformat() for name, at in span.items()},
                 scale=bench.scale,

@@ -1,6 +1,4 @@
-"""Is the load generator the bottleneck? What it reaches against a server that does nothing."""
-
-import itertools
+"""Is the load generator the bottleneck? What it reaches against a server that does nothing, with the same requests."""
 
 from bench.ceilings import empty_server
 from bench.figures import Measured
@@ -17,12 +15,10 @@ async def run(rig: Rig) -> list[Measured]:
 
 
 async def run_shape(rig: Rig, target: Target, shape: Shape) -> Measured:
-    # The bodies go nowhere, so one of them is enough.
-    [body] = rig.events.unsent_bodies(1, shape.size)
-    same = itertools.repeat(target.request("POST", "/v1/events", body))
+    requests = rig.events.unsent(shape.size, lambda body: target.request("POST", "/v1/events", body))
 
     async def once() -> float:
-        load = await drive(connections, same, expected=202, within_s=rig.scale.load_s / 2)
+        load = await drive(connections, requests, expected=202, within_s=rig.scale.load_s / 4)
         return load.per_second * shape.size
 
     async with connected(target, shape.clients) as connections:

@@ -1,6 +1,7 @@
 """What the benchmark says about what it measured."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import pytest
 from rich.console import Console
 
 from bench import report
-from bench.events import EventSource
+from bench.events import CUSTOMERS, EventSource
 from bench.figures import Measured, Result, percentile, result_of, spread
+from bench.load import Target
 from bench.scenarios.freshness import Lane
 from domain.events import parse_event, split_events
 from domain.identity import event_identity, partition_of
 from schemas.catalog import TenantLimits
+from schemas.events import UsageEvent
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -22,6 +25,10 @@ PARTITIONS = 4
 
 def measured(*values: float, unit: str = "events/s", ceiling: float | None = None) -> Measured:
     return Measured(scenario="ingest", figure="100 a request", unit=unit, values=values, ceiling=ceiling)
+
+
+def parsed(body: bytes) -> list[UsageEvent]:
+    return [parse_event(raw, NOW_MS, TenantLimits()) for raw in split_events(body)]
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(0, 1), (50, 50), (95, 95), (99, 99), (99.5, 100), (100, 100)])
@@ -111,19 +118,39 @@ def test_an_event_is_seen_when_the_count_of_its_partition_first_includes_it() ->
 def test_events_are_accepted_and_each_has_an_id_of_its_own() -> None:
     source = EventSource(NOW, PARTITIONS)
     bodies = [*source.bodies(2, 1), *source.bodies(3, 100), source.lane_body(50)[0]]
-    events = [parse_event(raw, NOW_MS, TenantLimits()) for body in bodies for raw in split_events(body)]
+    events = [event for body in bodies for event in parsed(body)]
     assert len({event.id for event in events}) == len(events) == source.made == 352
 
 
 def test_bodies_that_are_not_sent_are_not_counted_as_made() -> None:
     source = EventSource(NOW, PARTITIONS)
-    assert source.unsent_bodies(1, 10) == source.bodies(1, 10)
+    sent, unsent = source.bodies(1, 10), source.unsent_bodies(1, 10)
     assert source.made == 10
+    assert len({event.id for body in (*sent, *unsent) for event in parsed(body)}) == 20
+
+
+def test_events_name_all_customers_and_models_equally_often_whatever_the_size_of_a_request() -> None:
+    for size in (1, 10, 100, 1000):
+        bodies = EventSource(NOW, PARTITIONS).bodies(3000 // size, size)
+        events = [event for body in bodies for event in parsed(body)]
+        assert set(Counter(event.customer for event in events).values()) == {3000 // CUSTOMERS}
+        assert set(Counter(event.properties["model"] for event in events).values()) == {1000}
+
+
+def test_requests_carry_their_head_and_have_the_length_it_says() -> None:
+    target = Target(host="there", port=80)
+    source = EventSource(NOW, PARTITIONS)
+    requests = source.requests(10, lambda body: target.request("POST", "/v1/events", body))
+    for _ in range(3):
+        head, _, body = next(requests).partition(b"\r\n\r\n")
+        assert b"Content-Length: %d" % len(body) in head
+        assert len(parsed(body)) == 10
+    assert source.made == 30
 
 
 def test_a_lanes_customer_gets_the_events_of_its_own_partition_only() -> None:
     body, counts = EventSource(NOW, PARTITIONS).lane_body(200)
-    events = [parse_event(raw, NOW_MS, TenantLimits()) for raw in split_events(body)]
+    events = parsed(body)
     places = [partition_of(event_identity("default", "live", event.source, event.id), PARTITIONS) for event in events]
     assert [event.customer for event in events] == [f"lane-{place}" for place in places]
     assert counts == [places.count(number) for number in range(PARTITIONS)]

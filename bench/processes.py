@@ -1,0 +1,143 @@
+"""What each process of the system has used: CPU seconds, and the most memory it held."""
+
+import asyncio
+import contextlib
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from bench.figures import Measured
+from cli.system import LocalSystem
+from runtime.local.stack import PARTS
+
+GENERATOR = "load generator"
+SAMPLED_EVERY_S = 1.0
+_MILLION = 1_000_000
+_MB = 1 << 20
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+# In /proc/PID/stat, counted from the state, which follows the name in brackets; the children's are of those that ended.
+_PARENT, _CPU = 1, slice(11, 15)
+# In /proc/PID/statm.
+_RESIDENT, _SHARED = 1, 2
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one process and those that it started: seconds since it began, bytes now."""
+
+    cpu_s: float = 0.0
+    private: int = 0
+    shared: int = 0
+
+    @property
+    def memory(self) -> int:
+        return self.private + self.shared
+
+    def plus(self, other: "Usage") -> "Usage":
+        # What PostgreSQL's processes share counts once.
+        return Usage(
+            cpu_s=self.cpu_s + other.cpu_s,
+            private=self.private + other.private,
+            shared=max(self.shared, other.shared),
+        )
+
+
+class Processes:
+    """Those of one running system, by name, with all that they started; and this one."""
+
+    def __init__(self, system: LocalSystem, apps: Sequence[str]) -> None:
+        self._system = system
+        self._apps = apps
+        self._peaks: dict[str, int] = {}
+
+    def usage(self) -> dict[str, Usage]:
+        names = self._names()
+        parents: dict[int, int] = {}
+        used_by: dict[int, Usage] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError, IndexError):  # it ended just now
+                    parents[int(entry.name)], used_by[int(entry.name)] = _read(entry)
+        found = defaultdict(Usage, {GENERATOR: used_by[os.getpid()]})
+        for pid, used in used_by.items():
+            leader: int | None = pid
+            while leader is not None and leader not in names:
+                leader = parents.get(leader)
+            if leader is not None:
+                found[names[leader]] = found[names[leader]].plus(used)
+        for name, used in found.items():
+            self._peaks[name] = max(self._peaks.get(name, 0), used.memory)
+        return dict(found)
+
+    def _names(self) -> dict[int, str]:
+        if self._system.apps is None:
+            raise RuntimeError("the system was not started")
+        names = {self._system.stack.pid(name): name for name in PARTS}
+        return names | {self._system.apps.pid(name): name for name in self._apps}
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Inside, memory is looked at once a second."""
+
+        async def watch() -> None:
+            while True:
+                self.usage()
+                await asyncio.sleep(SAMPLED_EVERY_S)
+
+        watching = asyncio.create_task(watch(), name="memory of the processes")
+        try:
+            yield
+        finally:
+            watching.cancel()
+
+    def peaks(self) -> list[Measured]:
+        """The most memory that each has held since it is watched."""
+        return [
+            Measured(scenario="processes", figure=f"{name}, peak memory", unit="MB", values=(peak / _MB,))
+            for name, peak in self._peaks.items()
+        ]
+
+
+class Cost:
+    """CPU seconds per million events of each process, over repeats. For processes that live as long as a repeat."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._repeats: list[Mapping[str, float]] = []
+
+    def add(self, before: Mapping[str, Usage], events: int) -> None:
+        """A repeat: what was used since `before` was used for so many events."""
+        after = self._processes.usage()
+        spent = {name: used.cpu_s - before.get(name, Usage()).cpu_s for name, used in after.items()}
+        self._repeats.append({name: max(0.0, seconds) / events * _MILLION for name, seconds in spent.items()})
+
+    def measured(self, scenario: str, label: str) -> list[Measured]:
+        """Those of the processes that did something, and all of them together."""
+        names = [
+            name for name in self._repeats[0] if any(repeat.get(name, 0.0) >= _NOTHING for repeat in self._repeats)
+        ]
+        rows = {name: tuple(repeat.get(name, 0.0) for repeat in self._repeats) for name in names}
+        rows["all processes"] = tuple(sum(repeat.values()) for repeat in self._repeats)
+        return [
+            Measured(scenario=scenario, figure=f"{label}, {name}", unit="CPU s/million", values=values)
+            for name, values in rows.items()
+        ]
+
+
+_NOTHING = 0.1
+
+
+def _read(entry: Path) -> tuple[int, Usage]:
+    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+    pages = (entry / "statm").read_text().split()
+    shared = int(pages[_SHARED])
+    used = Usage(
+        cpu_s=sum(int(ticks) for ticks in fields[_CPU]) / _TICKS,
+        private=(int(pages[_RESIDENT]) - shared) * _PAGE,
+        shared=shared * _PAGE,
+    )
+    return int(fields[_PARENT]), used
