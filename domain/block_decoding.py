@@ -1,16 +1,17 @@
 """The first half of a block: its records read, each event checked, what belongs elsewhere set aside."""
 
 from collections.abc import Callable, Sequence
-from struct import Struct as Packing
 
 import msgspec
 
+from domain.candidates import Candidates
 from domain.catalog import UNKNOWN_CUSTOMER, Catalog
 from domain.errors import Invalid
 from domain.event_names import EventName, read_name
 from domain.events import check_time, encode_event, event_time_ms, parse_events, split_events
-from domain.identity import identities_in, partition_of
-from domain.records import MAX_RECORD_BYTES, MS_PER_DAY, MS_PER_HOUR, LogRecord, headers_of
+from domain.identity import all_belong, identities_in, identities_of, partition_of
+from domain.records import MAX_RECORD_BYTES, MS_PER_HOUR, LogRecord, headers_of
+from domain.sound_records import read_sound
 from schemas.blocks import ForwardedRecord, RefusedEvent
 from schemas.catalog import TenantLimits
 from schemas.events import UsageEvent
@@ -23,26 +24,8 @@ UNKNOWN_CUSTOMER_CODE = "unknown_customer"
 # More than sound events fit into a record of MAX_RECORD_BYTES: what has more is a record of commas.
 MAX_RECORD_EVENTS = 32_768
 
-# Bytes that compare as the positions do.
-_POSITION = Packing(">QI")
 # The limits of a tenant that is not known yet: the real ones are asked once the event has named it.
 _ANY_TIME = TenantLimits(max_event_age_s=1 << 40, max_event_ahead_s=1 << 40)
-
-
-class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """A sound event of this partition that is stored unless an earlier copy is known."""
-
-    record: LogRecord
-    index: int
-    event: UsageEvent
-    tenant: str
-    environment: str
-    identity: bytes
-    position: bytes
-
-    @property
-    def log_day(self) -> int:
-        return self.record.logged_at_ms // MS_PER_DAY
 
 
 class DecodedBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,21 +34,12 @@ class DecodedBlock(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     records: Sequence[LogRecord]
     catalog: Catalog
-    candidates: list[Candidate]
+    candidates: Candidates
     rejected: list[RefusedEvent]
     forwarded: list[ForwardedRecord]
     forwarded_of: dict[tuple[str, str, int], int]
     longest_reject_streak: int
     last_reject_streak: int
-
-
-def pack_position(offset: int, index: int) -> bytes:
-    return _POSITION.pack(offset, index)
-
-
-def unpack_position(position: bytes) -> tuple[int, int]:
-    offset, index = _POSITION.unpack(position)
-    return offset, index
 
 
 def decode_block(records: Sequence[LogRecord], partition: int, partitions: int, catalog: Catalog) -> DecodedBlock:
@@ -92,7 +66,7 @@ class _Decoding:
         self._partitions = partitions
         self._catalog = catalog
         self._judge = catalog
-        self.candidates: list[Candidate] = []
+        self.candidates = Candidates()
         self.rejected: list[RefusedEvent] = []
         self.forwarded: list[ForwardedRecord] = []
         self.forwarded_of: dict[tuple[str, str, int], int] = {}
@@ -104,6 +78,9 @@ class _Decoding:
 
     def read(self, record: LogRecord) -> None:
         try:
+            self._check(record)
+            if not record.foreign and self._read_sound(record):
+                return
             verdicts = self._verdicts(record)
         except Invalid as invalid:
             self._reject(record, 0, invalid, record.value)
@@ -129,20 +106,41 @@ class _Decoding:
             if not self._known_customer(record, index, verdict, tenant, environment):
                 continue
             self._streak = 0
-            self.candidates.append(
-                Candidate(record, index, verdict, tenant, environment, identity, _POSITION.pack(record.offset, index))
-            )
+            time_ms = event_time_ms(verdict, record.received_at_ms)
+            self.candidates.add(record, index, verdict, time_ms, (tenant, environment, identity))
         if misplaced:
             self._forward(record, misplaced)
 
-    def _verdicts(self, record: LogRecord) -> list[UsageEvent | Invalid]:
-        """On each event of the record. Raises Invalid where it is refused as a whole."""
+    def _read_sound(self, record: LogRecord) -> bool:
+        """A trusted record all of whose events are candidates, the quick way. False: nothing was done."""
+        limits = self._judge.limits(record.tenant, record.environment)
+        events = read_sound(record.value, record.received_at_ms, limits)
+        if events is None or len(events.id) > MAX_RECORD_EVENTS:
+            return False
+        if limits.reject_unknown_customer and not all(
+            self._judge.resolve(record.tenant, record.environment, customer) != UNKNOWN_CUSTOMER
+            for customer in set(events.customer)
+        ):
+            return False
+        identities = identities_of(record.tenant, record.environment, events.source, events.id)
+        if not all_belong(identities, self._partition, self._partitions):
+            return False
+        if identities:
+            self._streak = 0
+            self.candidates.add_all(record, events, identities)
+        return True
+
+    def _check(self, record: LogRecord) -> None:
+        """Raises Invalid where the record is refused as a whole, whatever is in it."""
         if len(record.value) > MAX_RECORD_BYTES:
             raise Invalid(RECORD_TOO_LARGE, "a record is at most 1 MiB long")
         if not record.readable:
             raise Invalid(FORMAT_UNKNOWN, "the header names another format than 1")
-        foreign = record.foreign
         self._judge = self._catalog.accepted_at(record.version)
+
+    def _verdicts(self, record: LogRecord) -> list[UsageEvent | Invalid]:
+        """On each event of the record. Raises Invalid where it is no JSON, or holds too many of them."""
+        foreign = record.foreign
         limits = _ANY_TIME if foreign else self._judge.limits(record.tenant, record.environment)
         verdicts = parse_events(record.value, record.received_at_ms, limits, foreign=foreign)
         if len(verdicts) > MAX_RECORD_EVENTS:

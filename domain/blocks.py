@@ -11,11 +11,13 @@ from datetime import date
 from hashlib import blake2b
 
 import msgspec
+import numpy as np
 
-from domain.block_decoding import Candidate, DecodedBlock, decode_block, pack_position, unpack_position
-from domain.block_deltas import ChangeSet
+from domain.block_decoding import DecodedBlock, decode_block
+from domain.block_matching import changes_of, match_rows
+from domain.candidates import Candidate, Candidates, pack_position, unpack_position
 from domain.catalog import Catalog
-from domain.events import encode_properties, event_time_ms
+from domain.events import encode_properties, encode_properties_of, event_time_ms
 from domain.limits import MAX_EVENT_AHEAD_S
 from domain.meters import EVALUATOR
 from domain.records import MS_PER_DAY, MS_PER_HOUR
@@ -96,24 +98,37 @@ def judge_block(decoded: DecodedBlock, known: Sequence[bytes | None]) -> Outcome
     protocol 13: a duplicate is what is known at an *earlier* position; what is known here or later is accepted, and
     the smaller position kept. Copies within the block are resolved among themselves first.
     """
-    firsts: list[Candidate] = []
+    candidates = decoded.candidates
     duplicates: list[DuplicateEvent] = []
-    seen: dict[bytes, Candidate] = {}
-    days = window_days(decoded.catalog)
-    for candidate, first in zip(decoded.candidates, known, strict=True):
-        if first is not None and first < candidate.position:
-            duplicates.append(_duplicate(candidate, first))
-            continue
-        earlier = seen.setdefault(candidate.identity, candidate)
-        if earlier is not candidate:
-            if candidate.log_day - earlier.log_day <= days:
-                duplicates.append(_duplicate(candidate, earlier.position))
-                continue
-            seen[candidate.identity] = candidate
-        firsts.append(candidate)
+    places: Sequence[int] = range(len(candidates))
+    if any(known) or len(set(candidates.identity)) < len(candidates):
+        places, duplicates = _first_copies(candidates, known, window_days(decoded.catalog))
+    firsts = candidates if len(places) == len(candidates) else candidates.chosen(places)
     rows = _columns(firsts, decoded.catalog)
-    changes = _match(rows, firsts, decoded)
-    return _outcomes(decoded, firsts, rows, duplicates, changes)
+    found = match_rows(rows, firsts.events.properties, decoded.catalog)
+    return _outcomes(decoded, firsts, rows, duplicates, changes_of(rows, found, decoded.partition))
+
+
+def _first_copies(
+    candidates: Candidates, known: Sequence[bytes | None], days: int
+) -> tuple[list[int], list[DuplicateEvent]]:
+    """The places of the candidates that are stored, and the others."""
+    places: list[int] = []
+    duplicates: list[DuplicateEvent] = []
+    seen: dict[bytes, int] = {}
+    positions, records = candidates.position, candidates.record
+    for place, (identity, first) in enumerate(zip(candidates.identity, known, strict=True)):
+        if first is not None and first < positions[place]:
+            duplicates.append(_duplicate(candidates[place], first))
+            continue
+        earlier = seen.setdefault(identity, place)
+        if earlier != place:
+            if records[place].logged_at_ms // MS_PER_DAY - records[earlier].logged_at_ms // MS_PER_DAY <= days:
+                duplicates.append(_duplicate(candidates[place], positions[earlier]))
+                continue
+            seen[identity] = place
+        places.append(place)
+    return places, duplicates
 
 
 def _duplicate(candidate: Candidate, first: bytes) -> DuplicateEvent:
@@ -138,86 +153,48 @@ def _duplicate(candidate: Candidate, first: bytes) -> DuplicateEvent:
     )
 
 
-def _columns(firsts: Sequence[Candidate], catalog: Catalog) -> StoredColumns:
-    """All columns but the matches: a list at a time, which costs a third of filling them row by row."""
-    events = [one.event for one in firsts]
-    records = [one.record for one in firsts]
-    tenants = [one.tenant for one in firsts]
-    environments = [one.environment for one in firsts]
-    customers = [event.customer for event in events]
-    owners = list(zip(tenants, environments, customers, strict=True))
-    resolved = {owner: catalog.resolve(*owner) for owner in set(owners)}
-    received = [record.received_at_ms for record in records]
+def _columns(firsts: Candidates, catalog: Catalog) -> StoredColumns:
+    """All columns but the matches."""
+    events, records = firsts.events, firsts.record
     return StoredColumns(
-        tenant=tenants,
-        environment=environments,
-        source=[event.source for event in events],
-        id=[event.id for event in events],
-        type=[event.type for event in events],
-        customer=customers,
-        customer_id=[resolved[owner] for owner in owners],
-        time_ms=[event_time_ms(event, at) for event, at in zip(events, received, strict=True)],
-        received_at_ms=received,
+        tenant=firsts.tenant,
+        environment=firsts.environment,
+        source=events.source,
+        id=events.id,
+        type=events.type,
+        customer=events.customer,
+        customer_id=_resolved(firsts, catalog),
+        time_ms=events.time_ms,
+        received_at_ms=[record.received_at_ms for record in records],
         logged_at_ms=[record.logged_at_ms for record in records],
-        properties=[encode_properties(event.properties) for event in events],
-        identity=[one.identity for one in firsts],
+        properties=encode_properties_of(events.properties),
+        identity=firsts.identity,
         offset=[record.offset for record in records],
-        index=[one.index for one in firsts],
-        match_ends=[0],
-        match_meter=[],
-        match_generation=[],
-        match_value=[],
-        match_unique_key=[],
-        match_dimensions=[],
-        issue_ends=[0],
-        issue_meter=[],
-        issue_generation=[],
-        issue_code=[],
+        index=firsts.indexes,
     )
 
 
-def _match(rows: StoredColumns, firsts: Sequence[Candidate], decoded: DecodedBlock) -> ChangeSet:
-    """Fill in what each event matched, and sum up the changes of known customers."""
-    changes = ChangeSet(decoded.partition)
-    scope: tuple[str, str] | None = None
-    compiled = decoded.catalog.compiled("", "")
-    matches_end = issues_end = 0
-    for one, customer_id, time_ms in zip(firsts, rows.customer_id, rows.time_ms, strict=True):
-        event = one.event
-        if scope != (one.tenant, one.environment):
-            scope = (one.tenant, one.environment)
-            compiled = decoded.catalog.compiled(*scope)
-        matches, issues = compiled.evaluate(event.type, event.properties)
-        for number, value, unique_key, dimensions in matches:
-            meter = compiled.meters[number]
-            rows.match_meter.append(meter.id)
-            rows.match_generation.append(meter.generation)
-            rows.match_value.append(value)
-            rows.match_unique_key.append(unique_key)
-            rows.match_dimensions.append(dimensions)
-            if customer_id:
-                key = (*scope, customer_id, meter.id, meter.generation, time_ms // 1000)
-                changes.add(key, value, time_ms, one.record.logged_at_ms, one.record.offset, one.index)
-        for number, code in issues:
-            rows.issue_meter.append(compiled.meters[number].id)
-            rows.issue_generation.append(compiled.meters[number].generation)
-            rows.issue_code.append(code)
-        matches_end += len(matches)
-        issues_end += len(issues)
-        rows.match_ends.append(matches_end)
-        rows.issue_ends.append(issues_end)
-    return changes
+def _resolved(firsts: Candidates, catalog: Catalog) -> list[str]:
+    customers = firsts.events.customer
+    if len(set(firsts.tenant)) == len(set(firsts.environment)) == 1:
+        tenant, environment = firsts.tenant[0], firsts.environment[0]
+        known = {customer: catalog.resolve(tenant, environment, customer) for customer in set(customers)}
+        return [known[customer] for customer in customers]
+    owners = list(zip(firsts.tenant, firsts.environment, customers, strict=True))
+    resolved = {owner: catalog.resolve(*owner) for owner in set(owners)}
+    return [resolved[owner] for owner in owners]
 
 
 def _outcomes(
     decoded: DecodedBlock,
-    firsts: Sequence[Candidate],
+    firsts: Candidates,
     rows: StoredColumns,
     duplicates: list[DuplicateEvent],
-    changes: ChangeSet,
+    changes: list[UsageChange],
 ) -> Outcomes:
     first, last = decoded.records[0], decoded.records[-1]
-    days = {time_ms // MS_PER_DAY for time_ms in rows.time_ms}
+    days = np.unique(np.asarray(rows.time_ms, np.int64) // MS_PER_DAY).tolist()
+    log_days = [at // MS_PER_DAY for at in rows.logged_at_ms]
     return Outcomes(
         version=decoded.catalog.version,
         first_offset=first.offset,
@@ -230,8 +207,8 @@ def _outcomes(
         rejected=decoded.rejected,
         forwarded=decoded.forwarded,
         counts=_counts(decoded, rows, duplicates),
-        accepted=[(one.identity, one.position, one.record.logged_at_ms // MS_PER_DAY) for one in firsts],
-        changes=changes.changes(),
+        accepted=list(zip(firsts.identity, firsts.position, log_days, strict=True)),
+        changes=changes,
         row_hash=_row_hash(rows),
         event_years=len({date.fromordinal(_EPOCH_ORDINAL + day).year for day in days}),
         longest_reject_streak=decoded.longest_reject_streak,
@@ -241,10 +218,10 @@ def _outcomes(
 
 def _counts(decoded: DecodedBlock, rows: StoredColumns, duplicates: Sequence[DuplicateEvent]) -> list[TenantCount]:
     """Read = stored + duplicate + rejected + forwarded, per tenant, environment and receipt hour."""
-    stored = Counter(
-        (tenant, environment, received // MS_PER_HOUR)
-        for tenant, environment, received in zip(rows.tenant, rows.environment, rows.received_at_ms, strict=True)
-    )
+    stored: Counter[tuple[str, str, int]] = Counter()
+    receipts = Counter(zip(rows.tenant, rows.environment, rows.received_at_ms, strict=True))
+    for (tenant, environment, received), count in receipts.items():
+        stored[tenant, environment, received // MS_PER_HOUR] += count
     duplicate, rejected = (
         Counter((one.tenant, one.environment, one.received_at_ms // MS_PER_HOUR) for one in ones)
         for ones in (duplicates, decoded.rejected)
@@ -267,6 +244,9 @@ def _counts(decoded: DecodedBlock, rows: StoredColumns, duplicates: Sequence[Dup
 def _row_hash(rows: StoredColumns) -> bytes:
     """blake2b-128 of all columns: what the intent promises and a successor must find again (protocol 7).
 
-    `insert_before` and `cut` are no part of it: PostgreSQL decides them with the intent itself.
+    `insert_before` and `cut` are no part of it: PostgreSQL decides them with the intent itself. A column that says the
+    same of all rows is hashed once, with their number.
     """
-    return blake2b(msgspec.msgpack.encode(rows), digest_size=16).digest()
+    columns = [getattr(rows, name) for name in rows.__struct_fields__]
+    packed = [{len(one): one[0]} if one and one.count(one[0]) == len(one) else one for one in columns]
+    return blake2b(msgspec.msgpack.encode(packed), digest_size=16).digest()

@@ -6,7 +6,7 @@ at most, so what the filter knows at an earlier position needs no second opinion
 
 from collections.abc import Iterable, Sequence
 
-from domain.block_decoding import Candidate, pack_position
+from domain.candidates import Candidate, pack_position
 from domain.records import MS_PER_DAY
 
 

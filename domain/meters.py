@@ -8,12 +8,13 @@ from decimal import Decimal
 
 from domain.conditions import Condition, compile_condition
 from domain.errors import Invalid
+from domain.meter_columns import NOT_A_SCALAR, VALUE_MISSING, VALUE_NEGATIVE, ColumnStep, MeterColumn, compile_columns
 from domain.properties import Properties, Reader, compile_path, dimension_text, scalar_text
 from domain.quantities import parse_quantity
 from schemas.meters import Meter
 
 # Goes into every block's intent (protocol 7): raise it when the same events and meters would match differently.
-EVALUATOR = 2
+EVALUATOR = 3
 
 # Index into `CompiledMeters.meters`, value (None for count and unique_count), unique key ("" but for unique_count),
 # values of the dimensions. Plain tuples: one is made per event and meter.
@@ -24,24 +25,23 @@ Issue = tuple[int, str]
 # Adds the event's match or issue of one meter, or nothing, to the two lists.
 Step = Callable[[Properties, list[Match], list[Issue]], None]
 
-VALUE_MISSING = "value_missing"
-VALUE_NEGATIVE = "value_negative"
-NOT_A_SCALAR = "not_a_scalar"
-
 
 class CompiledMeters:
     """The meters of one tenant and environment, indexed by event type."""
 
-    __slots__ = ("_steps", "meters")
+    __slots__ = ("_columns", "_steps", "meters")
 
     def __init__(self, meters: Sequence[Meter]) -> None:
         self.meters = tuple(meters)
         by_type: dict[str, list[Step]] = {}
+        columns: dict[str, list[ColumnStep]] = {}
         for index, meter in enumerate(self.meters):
-            step = _compile(index, meter)
+            step, column = _compile(index, meter), compile_columns(index, meter)
             for event_type in meter.event_types:
                 by_type.setdefault(event_type, []).append(step)
+                columns.setdefault(event_type, []).append(column)
         self._steps = {event_type: tuple(steps) for event_type, steps in by_type.items()}
+        self._columns = {event_type: tuple(steps) for event_type, steps in columns.items()}
 
     def evaluate(self, event_type: str, properties: Properties) -> tuple[list[Match], list[Issue]]:
         """What one event means to every meter: its matches and its issues, each in the order of `meters`.
@@ -56,6 +56,10 @@ class CompiledMeters:
         for step in self._steps.get(event_type, ()):
             step(properties, matches, issues)
         return matches, issues
+
+    def columns(self, event_type: str, properties: Sequence[Properties]) -> list[MeterColumn]:
+        """`evaluate` of many events of one type: a column a meter, in the order of `meters`."""
+        return [step(properties) for step in self._columns.get(event_type, ())]
 
 
 def compile_meters(meters: Sequence[Meter]) -> CompiledMeters:

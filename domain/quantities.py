@@ -1,7 +1,9 @@
 """What counts as a quantity: a decimal of at most 26 digits before the point and 12 after, never truncated."""
 
 import re
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, Overflow
+from typing import cast
 
 from domain.errors import Invalid
 
@@ -19,6 +21,10 @@ _FITS = Context(
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 _PLAIN_DIGITS = 64
+
+# Texts of so many digits, and integers below this, are small: they fit a machine word.
+_SMALL_DIGITS = 18
+_SMALL = 10**_SMALL_DIGITS
 
 ZERO = Decimal(0)
 
@@ -63,6 +69,29 @@ def parse_quantity(value: object) -> Decimal:
     if not fitted.is_finite():  # a quiet NaN passes through quantize
         raise _misfit(decimal)
     return fitted or ZERO
+
+
+def plain_integer(value: object) -> int | None:
+    """The quantity of a small integer or of its digits; None of everything else, which may be a quantity too."""
+    if type(value) is int:
+        return value if -_SMALL < value < _SMALL else None
+    if type(value) is str and len(value) <= _SMALL_DIGITS and value.isascii() and value.isdecimal():
+        return int(value)
+    return None
+
+
+def plain_integers(values: Sequence[object]) -> list[int] | None:
+    """`plain_integer` of each; None where one of them has none."""
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        integers = cast("list[int]", values)
+        return integers if min(integers) > -_SMALL and max(integers) < _SMALL else None
+    if kinds == {str}:
+        texts = cast("list[str]", values)
+        joined = "".join(texts)
+        if all(texts) and joined.isascii() and joined.isdecimal() and max(map(len, texts)) <= _SMALL_DIGITS:
+            return list(map(int, texts))
+    return None
 
 
 def _misfit(decimal: Decimal) -> Invalid:

@@ -20,7 +20,7 @@ SURELY_SMALL_BYTES = MAX_EVENT_BYTES // 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class _Sent(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class Sent(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The fields that a sender may set. Nothing in it can refer back to it, so the garbage collector need not look."""
 
     id: str
@@ -39,7 +39,7 @@ class SoundEvents(msgspec.Struct, frozen=True, gc=False):
     customers: frozenset[str]
 
 
-_decoder = exact_decoder(_Sent)
+_decoder = exact_decoder(Sent)
 
 
 def sound_events(raws: Sequence[bytes | Raw], received_at_ms: int, limits: TenantLimits) -> SoundEvents | None:
@@ -52,18 +52,20 @@ def sound_events(raws: Sequence[bytes | Raw], received_at_ms: int, limits: Tenan
         return None
     ids, types, customers, sources, times, properties = zip(*map(msgspec.structs.astuple, sent), strict=True)
     owners = frozenset(customers)
-    if not (_named(ids) and _named(set(types)) and _named(owners) and _short_and_plain(set(sources))):
+    if not (named(ids) and named(set(types)) and named(owners) and short_and_plain(set(sources))):
         return None
     if not _timely([time for time in times if time is not None], received_at_ms, limits) or not _flat(properties):
         return None
     return SoundEvents(ids=ids, sources=sources, customers=owners)
 
 
-def _named(texts: Collection[str]) -> bool:
-    return all(texts) and _short_and_plain(texts)
+def named(texts: Collection[str]) -> bool:
+    """Whether all of these (at least one) are sound as an id, a type or a customer. False says nothing."""
+    return all(texts) and short_and_plain(texts)
 
 
-def _short_and_plain(texts: Collection[str]) -> bool:
+def short_and_plain(texts: Collection[str]) -> bool:
+    """Whether all of these (at least one) are sound as a source. False says nothing."""
     return max(map(len, texts)) <= MAX_FIELD_LENGTH and "".join(texts).isprintable()
 
 

@@ -6,6 +6,7 @@ None of it asks the code that counted: no ledger, no filter, no SQL.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -95,7 +96,9 @@ def _events(partition: int, outcomes: Outcomes, meter_keys: Mapping[str, str]) -
     for row in range(len(rows)):
         matches: dict[str, Match] = {}
         for place in range(rows.match_ends[row], rows.match_ends[row + 1]):
-            match = (0, rows.match_value[place], rows.match_unique_key[place], rows.match_dimensions[place])
+            found = rows.match_value[place]
+            quantity = None if found is None else Decimal(found)
+            match = (0, quantity, rows.match_unique_key[place], rows.match_dimensions[place])
             matches[meter_keys[rows.match_meter[place]]] = match
         yield Event(
             key=(rows.source[row], rows.id[row]),

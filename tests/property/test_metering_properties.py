@@ -1,5 +1,6 @@
 """A stream's fold is the one-shot fold; a verdict on arbitrary JSON is an event or a refusal."""
 
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -14,12 +15,15 @@ from domain.events import (
     decode_properties,
     encode_event,
     encode_properties,
+    event_time_ms,
     parse_cloudevent,
     parse_event,
     parse_events,
 )
-from domain.meters import Match, compile_meters
+from domain.meters import Issue, Match, compile_meters
+from domain.sound_records import read_sound
 from schemas.catalog import TenantLimits
+from schemas.events import UsageEvent
 from schemas.meters import Aggregation, Meter, MeterFilter
 
 LIMITS = TenantLimits()
@@ -176,3 +180,44 @@ def test_a_meter_counts_the_same_alone_and_among_others(definitions: list[Meter]
         alone, alone_issues = compile_meters([definition]).evaluate("t", found)
         assert [match[1:] for match in matched if match[0] == index] == [match[1:] for match in alone]
         assert [code for at, code in issues if at == index] == [code for _, code in alone_issues]
+
+
+small = st.integers(-5, 5) | st.integers(0, 99).map(str) | st.sampled_from(["1.50", "-3", "9" * 18, "9" * 19, 10**18])
+plain_properties = st.dictionaries(names, small, max_size=4)
+
+
+@given(
+    st.lists(meters, max_size=4),
+    st.lists(properties, max_size=5) | st.lists(plain_properties, max_size=5),
+)
+def test_many_events_match_as_each_does(definitions: list[Meter], documents: list[Any]) -> None:
+    compiled, found = compile_meters(definitions), [decode_properties(encoded(one)) for one in documents]
+    one_by_one = [compiled.evaluate("t", one) for one in found]
+    matched: list[list[Match]] = [[] for _ in found]
+    issues: list[list[Issue]] = [[] for _ in found]
+    for column in compiled.columns("t", found):
+        empty = [None] * len(column.rows)
+        parts = zip(column.rows, column.values or empty, column.keys or empty, column.dimensions, strict=True)
+        for row, number, key, dimensions in parts:
+            matched[row].append((column.number, None if number is None else Decimal(number), key or "", dimensions))
+        for row, code in column.issues:
+            issues[row].append((column.number, code))
+    assert list(zip(matched, issues, strict=True)) == one_by_one
+    assert compiled.columns("u", found) == []
+
+
+@given(st.lists(almost_events, max_size=5), st.integers(0, 2**41))
+def test_a_sound_record_is_read_as_its_events_are_judged(documents: list[Any], received_at_ms: int) -> None:
+    body = b"[" + b",".join(encoded(document) for document in documents) + b"]"
+    columns = read_sound(body, received_at_ms, LIMITS)
+    if columns is None:
+        return
+    verdicts = parse_events(body, received_at_ms, LIMITS)
+    parts = zip(columns.id, columns.type, columns.customer, columns.source, columns.time, strict=True)
+    assert [
+        (one.id, one.type, one.customer, one.source, one.time) for one in verdicts if isinstance(one, UsageEvent)
+    ] == [*parts]
+    assert len(verdicts) == len(columns.id)
+    for verdict, time_ms, found in zip(verdicts, columns.time_ms, columns.properties, strict=True):
+        assert isinstance(verdict, UsageEvent)
+        assert (event_time_ms(verdict, received_at_ms), verdict.properties) == (time_ms, found)
