@@ -57,6 +57,15 @@ class BlockLedger:
         rows = await self._rows(_DONE, USAGE_RAW, moment)
         return [DoneBlock(row[0], row[1], row[2], row[3], float(row[4])) for row in rows]
 
+    async def first_done(self, moment: float, within_s: float = WITHIN_S) -> float:
+        """Waits for the first block that is done after `moment`: when it was."""
+        deadline = time.perf_counter() + within_s
+        while not (blocks := await self.done_after(moment)):
+            if time.perf_counter() > deadline:
+                raise BenchError(f"no block is done within {within_s:g} s")
+            await asyncio.sleep(_POLL_S / 2)
+        return blocks[0].done_at
+
     async def stored_after(self, moment: float) -> int:
         """Events of the blocks that were done after `moment`."""
         [(stored,)] = await self._rows(_STORED, USAGE_RAW, moment)

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.figures import Measured
 from bench.rig import Bench, Rig
-from bench.scenarios import check, closing, end_to_end, freshness, generator, ingest, rating
+from bench.scenarios import check, closing, end_to_end, freshness, generator, ingest, pipeline, rating
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +50,7 @@ SCENARIOS: dict[str, Scenario] = {
     for one in (
         shared(generator),
         shared(ingest),
+        shared(pipeline),
         shared(end_to_end),
         shared(freshness),
         shared(check),

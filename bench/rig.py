@@ -1,6 +1,7 @@
 """The system under test: everything on a directory of its own, with a small catalog, and how far it has come."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from bench.events import CUSTOMERS, EVENT_TYPE, EventSource, lane_customer
 from bench.ledger import BlockLedger, block_ledger
 from bench.load import BenchError, Caller, Target, connected, target_of
 from bench.processes import Processes
-from cli.system import ONE_OF_EACH, LocalSystem, SystemAddress, worker_names
+from cli.system import ONE_OF_EACH, LocalSystem, SystemAddress, settings_environment, worker_names
 from runtime.clock import SystemClock
 from runtime.settings import KafkaSettings
 
@@ -35,11 +36,14 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int = 3
     load_s: float = 2.0  # of a repeat whose length is a time
     events: int = 100_000  # of a repeat whose length is a number of events
-    freshness_s: float = 8.0
+    freshness_s: float = 8.0  # at one rate
+    pipeline_events: int = 400_000  # in the log before the worker comes
+    search_s: float = 6.0  # at a rate that may be too high
+    hold_s: float = 60.0  # at the rate that is not
 
 
 FULL = Scale()
-QUICK = Scale(repeats=1, load_s=0.5, events=5_000, freshness_s=2.0)
+QUICK = Scale(repeats=1, load_s=0.5, events=5_000, freshness_s=2.0, pipeline_events=60_000, search_s=2.0, hold_s=3.0)
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,12 +73,13 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Rig(msgspec.Struct, frozen=True, kw_only=True):
-    """What scenarios work with."""
+    """What scenarios work with. `environment` is that of our processes."""
 
     target: Target
     caller: Caller
     address: SystemAddress
     system: LocalSystem
+    environment: Mapping[str, str]
     ledger: BlockLedger
     processes: Processes
     events: EventSource
@@ -207,6 +212,7 @@ async def running(
                 caller=caller,
                 address=address,
                 system=system,
+                environment={**os.environ, **settings_environment(address.endpoints, api_port=0), **own},
                 ledger=ledger,
                 processes=processes,
                 events=EventSource(now, partitions),

@@ -84,7 +84,7 @@ def run_worker(settings: Settings, role: Role, clock: Clock) -> NoReturn:
     )
     resources = Resources(deps, cleanups, loop=loop)
     worker = Worker(app, resources, health, stop_within_s=settings.worker.stop_within_s, loop=loop)
-    _relax_collector()
+    relax_collector()
     worker.execute_from_commandline()
 
 
@@ -201,7 +201,7 @@ def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str, ends: LogEnds) -> In
     )
 
 
-def _relax_collector() -> None:
+def relax_collector() -> None:
     """A block is a hundred thousand live objects without a cycle: scanning them again and again took half the time."""
     gc.collect()
     gc.freeze()
