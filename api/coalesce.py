@@ -70,9 +70,10 @@ class _Pending(msgspec.Struct, kw_only=True):
     """A record that is being filled while the one before it is in flight."""
 
     origin: Origin
-    events: list[bytes] = []
+    events: list[bytes | Raw] = []
     size: int = _BRACKETS
-    acknowledged: "asyncio.Future[None]"
+    # One for each request. An error is a result: raised by all of them it would gather all their frames, with all bodies.
+    waiting: "list[asyncio.Future[Unavailable | None]]" = []
 
 
 class _Lane(msgspec.Struct, kw_only=True):
@@ -106,37 +107,50 @@ class RecordWriter:
             await sends[0]
             return
         # All are awaited, also after a failure: nothing may still be written when the answer says that it failed.
-        for outcome in await asyncio.gather(*sends, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+        outcomes = await asyncio.gather(*sends, return_exceptions=True)
+        failed = next((outcome for outcome in outcomes if outcome is not None), None)
+        if failed is not None:
+            try:
+                raise failed
+            finally:
+                # The error knows this frame: while the frame knows the error only the garbage collector frees both.
+                del failed, outcomes
 
     def receipt_to_join(self, tenant: str, environment: str, partition: int) -> int | None:
         """The receipt time of the record that the next single event would join; None when it begins its own."""
         lane = self._lanes.get((tenant, environment, partition))
         return lane.pending.origin.received_at_ms if lane is not None and lane.pending is not None else None
 
-    async def write_single(self, partition: int, event: bytes, origin: Origin) -> None:
+    async def write_single(self, partition: int, event: bytes | Raw, origin: Origin) -> None:
         """One event of a request of its own; it shares a record with those that come while a record is in flight.
 
         It takes the receipt time of the record that it joins (`receipt_to_join`: the caller has judged it by that). It
         waits no longer than it would for its own record, which could not be sent sooner in order.
         """
         key = (origin.tenant, origin.environment, partition)
-        lane = self._lanes.setdefault(key, _Lane())
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane()
         pending = lane.pending
-        if pending is not None and pending.size + len(event) > self._record_max_bytes:
+        size = memoryview(event).nbytes
+        if pending is not None and pending.size + size > self._record_max_bytes:
             self._flush(key, lane)
             pending = None
         if pending is None:
-            pending = lane.pending = _Pending(origin=origin, acknowledged=asyncio.get_running_loop().create_future())
+            pending = lane.pending = _Pending(origin=origin)
         elif origin.version > pending.origin.version:
             # The worker waits for the newest catalog that any event of the record was judged by (protocol 7).
             pending.origin = msgspec.structs.replace(pending.origin, version=origin.version)
         pending.events.append(event)
-        pending.size += len(event) + 1
+        pending.size += size + 1
+        # Its own: a client that goes away takes back its waiting and nothing else.
+        answered: asyncio.Future[Unavailable | None] = asyncio.get_running_loop().create_future()
+        pending.waiting.append(answered)
         if not lane.sending:
             self._flush(key, lane)
-        await asyncio.shield(pending.acknowledged)
+        error = await answered
+        if error is not None:
+            raise Unavailable(error.service, error.message, error.retry_after_s)
 
     def _flush(self, key: tuple[str, str, int], lane: _Lane) -> None:
         pending, lane.pending = lane.pending, None
@@ -148,16 +162,19 @@ class RecordWriter:
         task.add_done_callback(self._tasks.discard)
 
     async def _send_pending(self, key: tuple[str, str, int], lane: _Lane, pending: _Pending) -> None:
+        outcome: Unavailable | None = None
+        known = False
         try:
             await self._send(key[2], b"[%b]" % b",".join(pending.events), pending.origin)
+            known = True
         except Unavailable as error:
-            pending.acknowledged.set_exception(error)
-            pending.acknowledged.exception()  # seen, should every client be gone
-        else:
-            pending.acknowledged.set_result(None)
+            outcome, known = error.with_traceback(None), True
         finally:
-            if not pending.acknowledged.done():  # a bug above: nobody may wait for ever
-                pending.acknowledged.cancel()
+            for answered in pending.waiting:
+                if not known:  # a bug above: nobody may wait for ever
+                    answered.cancel()
+                elif not answered.done():
+                    answered.set_result(outcome)
             lane.sending -= 1
             if not lane.sending:
                 self._flush(key, lane)

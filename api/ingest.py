@@ -10,7 +10,6 @@ from api.coalesce import Origin, RecordWriter
 from api.deps import ApiDeps
 from api.errors import PROBLEM_JSON, ClientGone, ProblemAnswer, guarded
 from api.ingest_body import (
-    Encoding,
     Format,
     Inflight,
     Reservation,
@@ -21,7 +20,7 @@ from api.ingest_body import (
     read_body,
 )
 from api.ingest_parse import Judge, Verdicts, fits_receipt, judge_events, single_malformed, split_body
-from api.plain_asgi import send_bytes
+from api.plain_asgi import send_bytes, send_fields
 from domain.errors import Invalid
 from runtime import metrics
 from schemas.events import IngestAnswer
@@ -34,6 +33,7 @@ _ALL_REFUSED = 422
 # Between so many events of a large request others get their turn: about 2 ms of work.
 _SLICE = 500
 
+_accepted_requests = metrics.ingest_requests.labels(str(_ACCEPTED))
 _answer_encoder = msgspec.json.Encoder()
 
 
@@ -44,23 +44,23 @@ class RequestHead(msgspec.Struct, kw_only=True):
     content_type: str | None = None
     content_encoding: str | None = None
     content_length: str | None = None
-
-
-_FIELD_OF = {
-    b"authorization": "authorization",
-    b"content-type": "content_type",
-    b"content-encoding": "content_encoding",
-    b"content-length": "content_length",
-}
+    is_chunked: bool = False
 
 
 def read_head(scope: Any) -> RequestHead:
-    head = RequestHead()
-    for name, value in scope["headers"]:
-        field = _FIELD_OF.get(name)
-        if field is not None:
-            setattr(head, field, value.decode("latin-1"))
-    return head
+    """Of a header that comes twice the last counts."""
+    sent: dict[bytes, bytes] = dict(scope["headers"])
+    return RequestHead(
+        authorization=_text(sent.get(b"authorization")),
+        content_type=_text(sent.get(b"content-type")),
+        content_encoding=_text(sent.get(b"content-encoding")),
+        content_length=_text(sent.get(b"content-length")),
+        is_chunked=b"transfer-encoding" in sent,
+    )
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 class IngestHandler:
@@ -72,22 +72,27 @@ class IngestHandler:
         self._partitions = deps.settings.kafka.raw_partitions
         self._inflight = Inflight(self._api.inflight_max_bytes)
         self._writer = RecordWriter(deps.producer, self._api.record_max_bytes)
+        metrics.ingest_inflight_bytes.set_function(lambda: self._inflight.used_bytes)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        started = asyncio.get_running_loop().time()
+        time = asyncio.get_running_loop().time
+        started = time()
         try:
             answer = await guarded(self._ingest(scope, receive), self._deps.ids)
         except ClientGone:
             return
-        headers = self._inflight.headers()
         if isinstance(answer, ProblemAnswer):
             status = answer.problem.status
-            await send_bytes(send, status, answer.body, media_type=PROBLEM_JSON, headers={**headers, **answer.headers})
+            headers = {**self._inflight.headers(), **answer.headers}
+            await send_bytes(send, status, answer.body, media_type=PROBLEM_JSON, headers=headers)
         else:
             status = _ACCEPTED if answer.accepted else _ALL_REFUSED
-            await send_bytes(send, status, _answer_encoder.encode(answer), headers=headers)
-        metrics.ingest_requests.labels(str(status)).inc()
-        metrics.ingest_request_seconds.observe(asyncio.get_running_loop().time() - started)
+            await send_fields(send, status, _answer_encoder.encode(answer), self._inflight.fields())
+        if status == _ACCEPTED:
+            _accepted_requests.inc()
+        else:
+            metrics.ingest_requests.labels(str(status)).inc()
+        metrics.ingest_request_seconds.observe(time() - started)
 
     async def _ingest(self, scope: Any, receive: Any) -> IngestAnswer:
         head = read_head(scope)
@@ -97,18 +102,17 @@ class IngestHandler:
         encoding = body_encoding(head.content_encoding)
         with Reservation(self._inflight) as reservation:
             # Before the body is read, so that what cannot be worked on is not taken in.
-            reservation.cover(announced_length(head.content_length, self._api.body_max_bytes))
-            body = await self._body(receive, encoding, reservation)
+            announced = announced_length(head.content_length, self._api.body_max_bytes)
+            reservation.cover(announced)
+            ends_at = 0 if head.is_chunked else announced
+            body = await read_body(receive, reservation, self._api.body_max_bytes, ends_at)
+            body = decode_body(body, encoding, reservation, self._api.body_max_bytes)
             verdicts = await self._accept(body, form, principal)
         if verdicts.accepted:
             metrics.ingest_events_accepted.inc(verdicts.accepted)
         for rejected in verdicts.rejected:
             metrics.ingest_events_rejected.labels(rejected.code).inc()
         return IngestAnswer(accepted=verdicts.accepted, rejected=verdicts.rejected)
-
-    async def _body(self, receive: Any, encoding: Encoding, reservation: Reservation) -> bytes:
-        body = await read_body(receive, reservation, self._api.body_max_bytes)
-        return decode_body(body, encoding, reservation, self._api.body_max_bytes)
 
     async def _accept(self, body: bytes, form: Format, principal: Principal) -> Verdicts:
         catalog = self._deps.limits.current()

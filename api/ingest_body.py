@@ -1,14 +1,13 @@
 """Reading an ingest body: bounded before, while and after it is decompressed, and counted against all others."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Self
 
 import zstandard
 
 from api.errors import BodyTooLarge, ClientGone, HttpError, RateLimited, UnsupportedMediaType
 from domain.errors import Invalid
-from runtime import metrics
 
 Format = Literal["json", "ndjson", "cloudevent", "cloudevents"]
 Encoding = Literal["identity", "gzip", "zstd"]
@@ -33,6 +32,9 @@ _ZSTD_WINDOW_BYTES = 16 << 20
 
 def body_format(content_type: str | None) -> Format:
     """Raises UnsupportedMediaType for a type that is none of ours, or a charset other than UTF-8."""
+    plain = _FORMATS.get(content_type or "")
+    if plain is not None:
+        return plain
     media_type, _, parameters = (content_type or "").partition(";")
     found = _FORMATS.get(media_type.strip().lower())
     if found is None:
@@ -57,6 +59,7 @@ class Inflight:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+        self._limit_field = (b"ratelimit-limit", b"%d" % limit_bytes)
         self.used_bytes = 0
 
     @property
@@ -68,11 +71,9 @@ class Inflight:
         if self.used_bytes + size > self.limit_bytes:
             raise RateLimited("too many bytes are being worked on: send again", headers=self.headers())
         self.used_bytes += size
-        metrics.ingest_inflight_bytes.set(self.used_bytes)
 
     def release(self, size: int) -> None:
         self.used_bytes -= size
-        metrics.ingest_inflight_bytes.set(self.used_bytes)
 
     def headers(self) -> dict[str, str]:
         return {
@@ -80,6 +81,10 @@ class Inflight:
             "RateLimit-Remaining": str(self.remaining_bytes),
             "RateLimit-Reset": "1",
         }
+
+    def fields(self) -> Iterable[tuple[bytes, bytes]]:
+        """`headers` as they go out."""
+        return (self._limit_field, (b"ratelimit-remaining", b"%d" % self.remaining_bytes), (b"ratelimit-reset", b"1"))
 
 
 class Reservation:
@@ -114,30 +119,23 @@ def announced_length(content_length: str | None, body_max_bytes: int) -> int:
     return length
 
 
-async def read_body(receive: Any, reservation: Reservation, body_max_bytes: int) -> bytes:
-    """The body as sent. Raises BodyTooLarge, RateLimited, ClientGone."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
-        _admit(len(body), reservation, body_max_bytes)
-        return body
+async def read_body(receive: Any, reservation: Reservation, body_max_bytes: int, ends_at: int = 0) -> bytes:
+    """The body as sent. Raises BodyTooLarge, RateLimited, ClientGone.
+
+    `ends_at` is the length of the body where it is known: the message that says that it is over is then not waited for.
+    """
     parts: list[bytes] = []
     size = 0
-    while message["type"] == "http.request":
+    while (message := await receive())["type"] == "http.request":
         part = message.get("body", b"")
         size += len(part)
-        _admit(size, reservation, body_max_bytes)
+        if size > body_max_bytes:
+            raise too_large(body_max_bytes)
+        reservation.cover(size)
         parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
-        message = await receive()
+        if size == ends_at > 0 or not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
     raise ClientGone
-
-
-def _admit(size: int, reservation: Reservation, body_max_bytes: int) -> None:
-    if size > body_max_bytes:
-        raise too_large(body_max_bytes)
-    reservation.cover(size)
 
 
 def decode_body(body: bytes, encoding: Encoding, reservation: Reservation, body_max_bytes: int) -> bytes:

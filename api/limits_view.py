@@ -85,6 +85,10 @@ class LimitsView:
     async def start(self) -> None:
         await self._view.start()
 
+    async def caught_up(self) -> None:
+        """Returns once `is_ready` has become true for the first time."""
+        await self._view.caught_up()
+
     async def stop(self) -> None:
         await self._view.stop()
 

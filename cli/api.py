@@ -21,6 +21,7 @@ from api.deps import ApiDeps
 from api.entitlements_view import EntitlementsView
 from api.limits_view import LimitsView
 from domain.errors import Unavailable
+from runtime import garbage
 from runtime.clock import SystemClock
 from runtime.ids import Ids
 from runtime.logs import configure_logging
@@ -68,10 +69,21 @@ async def serve(settings: Settings) -> None:
         )
         serving = asyncio.create_task(server.serve())
         _log.info("api_started", host=settings.api.host, port=settings.api.port)
+        settling = asyncio.create_task(_settle(deps))
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
+        settling.cancel()
         await _finish(server, serving, application, settings)
+
+
+async def _settle(deps: ApiDeps) -> None:
+    """Keeps the garbage collector from what the start has made, and from the balances once they are read."""
+    garbage.settle()
+    await deps.limits.caught_up()
+    if deps.entitlements is not None:
+        await deps.entitlements.caught_up()
+    garbage.settle()
 
 
 async def _finish(server: Server, serving: "asyncio.Task[None]", application: Api, settings: Settings) -> None:

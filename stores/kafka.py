@@ -87,7 +87,11 @@ class Producer:
             self._overdue += 1
             delivery.add_done_callback(self._no_longer_overdue)
             raise Unavailable(SERVICE, f"no acknowledgement within {self._settings.request_timeout_s:g} s")
-        return delivery.result()
+        try:
+            return delivery.result()
+        finally:
+            # An error knows this frame: while the frame knows it too, only the garbage collector frees both, and the record.
+            del delivery, done
 
     async def is_answering(self, topic: str, partitions: int, within_s: float = 2.0) -> bool:
         """Whether the broker answers now, nothing sent is overdue, and `topic` has this many partitions."""

@@ -1,8 +1,11 @@
 """Events become records: split by size, shared while one is in flight, answered only when acknowledged."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -137,3 +140,32 @@ async def test_a_client_that_goes_away_takes_nothing_back() -> None:
     assert sender.sent[1][1] == [1, 2]
     sender.waiting[1].set_result(None)
     await asyncio.gather(first, third)
+
+
+async def test_what_a_failed_request_held_is_freed_without_the_garbage_collector() -> None:
+    sender = Sender()
+    writer = RecordWriter(sender, 1000)
+    event: Any = memoryview(b"1")
+    held = weakref.ref(event)
+    origin = ORIGIN
+    tasks = [
+        asyncio.create_task(writer.write_groups({0: [event], 1: [event]}, origin)),
+        asyncio.create_task(writer.write_single(2, event, origin)),
+        asyncio.create_task(writer.write_single(2, event, origin)),
+    ]
+    del event
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(4):
+            await turns()
+            sender.waiting[number].set_exception(Unavailable("kafka", "away"))
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+        tasks.clear()
+        outcomes.clear()
+        sender.waiting.clear()
+        await turns()
+        assert held() is None
+    finally:
+        gc.enable()
