@@ -133,7 +133,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     changelog_timeout_s: float = 60.0
     """A record of a table's changelog that is not acknowledged within this ends the worker."""
     filter_memory_bytes: int = 128 << 20
-    """What the duplicate filters of a worker keep in memory, all partitions together: 1.3 MB a million identities."""
+    """What RocksDB keeps in memory of a worker's duplicate filters: 1.3 MB a million identities. Besides, 2 to 8 MB a
+    million say at once which events are new."""
     filter_open_files: int = 64
     """Files that a partition's duplicate filter keeps open."""
 

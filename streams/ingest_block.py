@@ -16,17 +16,17 @@ import pyarrow as pa
 
 from domain.blocks import (
     EVALUATOR,
-    Candidate,
     DecodedBlock,
     Outcomes,
     decode_block,
     judge_block,
     window_days,
 )
+from domain.candidates import Candidates
 from domain.catalog import Catalog
 from domain.known_copies import settled, unsettled
 from domain.offset_ranges import OffsetRange
-from domain.records import LogRecord
+from domain.records import MS_PER_DAY, LogRecord
 from schemas.ledger import Intent
 from stores.clickhouse.blocks import BlockConstants, BlockTooLarge, encode_block
 from stores.clickhouse.identities import KnownPosition
@@ -39,6 +39,8 @@ LookUp = Callable[[Sequence[bytes], Sequence[OffsetRange], int], Awaitable[Seque
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+# Identities of a filter found on disk that are read into memory with a block: some milliseconds.
+_LEARNED_A_BLOCK = 20_000
 
 
 class PreparedBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,13 +155,15 @@ class BlockEvaluator:
     def _enter(self, outcomes: Outcomes, oldest_day: int) -> None:
         self._filter.apply(outcomes.accepted, outcomes.last_offset)
         self._filter.forget_before(oldest_day)
+        self._filter.learn(_LEARNED_A_BLOCK)
 
-    def _known(self, candidates: Sequence[Candidate], catalog: Catalog) -> list[bytes | None]:
+    def _known(self, candidates: Candidates, catalog: Catalog) -> list[bytes | None]:
         days = window_days(catalog)
         known: list[bytes | None] = []
         # A backlog may span midnight: each record is judged by its own log time (protocol 21).
-        for day, group in groupby(candidates, key=lambda candidate: candidate.log_day):
-            known += self._filter.earliest([candidate.identity for candidate in group], day, days)
+        for day, group in groupby(record.logged_at_ms // MS_PER_DAY for record in candidates.record):
+            count = sum(1 for _ in group)
+            known += self._filter.earliest(candidates.identity[len(known) : len(known) + count], day, days)
         return known
 
     def _encoded(self, outcomes: Outcomes) -> PreparedBlock:

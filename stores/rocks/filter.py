@@ -9,17 +9,20 @@ import contextlib
 import gc
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from struct import Struct as Packing
 from struct import iter_unpack
 from typing import Any
 
+import numpy as np
 from rocksdict import AccessType, ColumnFamily, Rdict, WriteBatch
 
 from domain.errors import Unavailable
 from domain.offset_ranges import OffsetRange, common, merged, without
 from stores.rocks.errors import SERVICE, FilterDamaged, translated
 from stores.rocks.memory import FilterMemory
+from stores.rocks.sieve import IDENTITY_BYTES, Sieve
 
 ROW = "16s12s"
 """A row of `load`: identity and packed position."""
@@ -32,6 +35,8 @@ _APPLIED = b"applied"
 _GAPS = b"gaps"
 _TOPIC = b"topic"
 _OFFSET_BYTES = 8
+_ROW_BYTES = 28
+_NEXT = b"\0"
 _GAP = Packing(">QQ")
 
 
@@ -53,6 +58,9 @@ class DuplicateFilter:
         self._topic = topic_id.encode()
         self._families: dict[int, Rdict] = {}
         self._inherited: set[int] = set()
+        # Days all of whose identities are known in memory too; and of those found on disk how far they are read.
+        self._sieves: dict[int, Sieve] = {}
+        self._learning: dict[int, tuple[Sieve, bytes]] = {}
         self._db: Any = None
         self._gone = self._failed = False
         self._applied = -1
@@ -83,19 +91,42 @@ class DuplicateFilter:
         found: list[bytes | None] = [None] * len(identities)
         if not identities:
             return found
-        wanted: list[Any] = list(identities)
+        joined = b"".join(identities)
         with self._reading():
             for known in sorted(self._families):
                 if not day - window_days <= known <= day:
                     continue
+                places: Sequence[int] = range(len(identities))
+                sieve = self._sieves.get(known)
+                if sieve is not None:  # of some that are new it does not know that they are: RocksDB says so
+                    places = np.flatnonzero(sieve.possible(joined)).tolist()
+                if not places:
+                    continue
+                wanted: list[Any] = [identities[place] for place in places]
                 hits: Sequence[bytes | None] = self._families[known].get(wanted) or ()
                 # Days ascend and positions with them, but clocks of brokers may step back: keep the least.
-                for place, hit in enumerate(hits):
+                for place, hit in zip(places, hits, strict=False):
                     if hit is not None:
                         held = found[place]
                         if held is None or hit < held:
                             found[place] = hit
         return found
+
+    def learn(self, identities_max: int) -> None:
+        """Read on in the days found on disk at opening, until they are known in memory too: a piece a call."""
+        left = identities_max
+        with self._reading():
+            while self._learning and left > 0:
+                day, (sieve, above) = next(iter(self._learning.items()))
+                family: Any = self._families[day]
+                keys = list(islice(family.keys(from_key=above), left))
+                sieve.add(b"".join(keys))
+                if len(keys) < left:
+                    del self._learning[day]
+                    self._sieves[day] = sieve
+                else:
+                    self._learning[day] = (sieve, keys[-1] + _NEXT)
+                left -= max(len(keys), 1)
 
     def apply(self, entries: Iterable[tuple[bytes, bytes, int]], last_offset: int) -> None:
         """Enter a block's first copies (identity, position, log day) and move `applied` on: one atomic write.
@@ -103,13 +134,18 @@ class DuplicateFilter:
         Safe to repeat: the same block writes the same entries. `applied` never goes back.
         """
         applied = max(last_offset, self._applied)
+        days: dict[int, list[tuple[bytes, bytes]]] = {}
+        for identity, position, day in entries:
+            days.setdefault(day, []).append((identity, position))
         with self._writing() as batch:
-            handles: dict[int, ColumnFamily] = {}
-            for identity, position, day in entries:
-                handle = handles.get(day)
-                if handle is None:
-                    handle = handles[day] = self._handle(day)
-                batch.put(identity, position, handle)
+            for day, added in days.items():
+                handle, put = self._handle(day), batch.put
+                joined = b"".join([identity for identity, _ in added])
+                self._remember(day, joined)
+                # In the order of their keys RocksDB takes half the time: neighbours share their way through its list.
+                for place in np.argsort(np.frombuffer(joined, ">u8")[::2].astype(np.uint64)).tolist():
+                    identity, position = added[place]
+                    put(identity, position, handle)
             batch.put(_APPLIED, _packed_offset(applied))
         self._applied = applied
 
@@ -137,6 +173,7 @@ class DuplicateFilter:
         """
         with self._writing() as batch:
             handle, put = self._handle(day), batch.put
+            self._remember(day, np.frombuffer(rows, np.uint8).reshape(-1, _ROW_BYTES)[:, :IDENTITY_BYTES].tobytes())
             if day in self._inherited:
                 identities = [identity for identity, _ in iter_unpack(ROW, rows)]
                 known = self._families[day].get(identities) or ()
@@ -158,6 +195,8 @@ class DuplicateFilter:
         """Drop whole days before `day`: those that the log time of the partition has passed (protocol 21)."""
         for known in [known for known in self._families if known < day]:
             with self._reading():
+                self._sieves.pop(known, None)
+                self._learning.pop(known, None)
                 self._families.pop(known).close()
                 self._db.drop_column_family(f"{_DAY_PREFIX}{known}")
 
@@ -168,7 +207,7 @@ class DuplicateFilter:
     def close(self) -> None:
         """Also after an error: what was not written is read again from the store."""
         opened = [*([] if self._db is None else [self._db]), *self._families.values()]
-        self._db, self._families = None, {}
+        self._db, self._families, self._sieves, self._learning = None, {}, {}, {}
         while opened:
             # After a failed write it says so again. The directory is free once nothing refers to the database any more.
             with contextlib.suppress(Unavailable, FilterDamaged), translated():
@@ -180,8 +219,16 @@ class DuplicateFilter:
         name = f"{_DAY_PREFIX}{day}"
         if day not in self._families:
             self._families[day] = self._db.create_column_family(name, self._memory.options())
+            self._sieves[day] = Sieve()
         handle: ColumnFamily = self._db.get_column_family_handle(name)
         return handle
+
+    def _remember(self, day: int, identities: bytes) -> None:
+        """Before they are written: a sieve may say too much, and never too little."""
+        sieve = self._sieves.get(day)
+        if sieve is None:
+            sieve, _ = self._learning[day]
+        sieve.add(identities)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -242,6 +289,7 @@ class DuplicateFilter:
             }
             self._failed = False
             self._inherited = set(self._families)
+            self._sieves, self._learning = {}, {day: (Sieve(), b"") for day in sorted(self._families, reverse=True)}
             found = {key: self._db.get(key) for key in (_FORMAT_KEY, _TOPIC, _APPLIED, _GAPS)}
         if found[_TOPIC] is None and found[_APPLIED] is None and not self._families:
             self._describe()

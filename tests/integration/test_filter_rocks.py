@@ -68,6 +68,22 @@ def test_what_is_loaded_keeps_a_smaller_position(filter_: DuplicateFilter) -> No
     assert (filter_.applied, filter_.gaps) == (12, [(10, 12)])
 
 
+def test_nothing_is_missed_while_what_was_found_on_disk_is_learnt(tmp_path: Path, memory: FilterMemory) -> None:
+    first = DuplicateFilter(tmp_path / "0", memory, "topic-a")
+    held = [(identity(number), pack_position(number, 0), DAY - number % 3) for number in range(50)]
+    first.apply(held, 50)
+    first.close()
+    again = DuplicateFilter(tmp_path / "0", memory, "topic-a")
+    for step in range(12):
+        held.append((identity(100 + step), pack_position(100 + step, 0), DAY - step % 4))
+        again.apply(held[-1:], 100 + step)
+        asked = [one for one, _, _ in held] + [identity(number) for number in range(1000, 1050)]
+        assert again.earliest(asked, DAY, WINDOW) == [at for _, at, _ in held] + [None] * 50
+        again.learn(7)
+    again.load(DAY, identity(500) + pack_position(2, 0))
+    assert again.earliest([identity(500)], DAY, WINDOW) == [pack_position(2, 0)]
+
+
 def test_what_is_still_to_be_loaded_is_known_after_a_reopen(tmp_path: Path, memory: FilterMemory) -> None:
     first = DuplicateFilter(tmp_path / "0", memory, "topic-a")
     first.begin(99, [(0, 40), (60, 120)])
