@@ -4,7 +4,7 @@ Both halves of a usage query produce the same partial columns, which one outer q
 `usage_windows` and ragged edges from `events` add up exactly, for every aggregation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -42,6 +42,12 @@ COLUMNS_OF: dict[Aggregation, tuple[str, ...]] = {
     "latest": ("values", "latest"),
     "unique_count": ("uniques",),
 }
+
+
+def columns_of(aggregations: Iterable[Aggregation]) -> tuple[str, ...]:
+    """What these aggregations read together, in the order of `ALL_COLUMNS`."""
+    read = {column for aggregation in aggregations for column in COLUMNS_OF[aggregation]}
+    return tuple(column for column in ALL_COLUMNS if column in read)
 
 
 def window_columns(columns: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from domain.windows import cut_windows
 from runtime.clock import SystemClock
 from schemas.meters import AggregateState, Meter
 from schemas.usage import UsageQuery, UsageRange, UsageState
-from stores.clickhouse.aggregates import value_of
+from stores.clickhouse.aggregates import columns_of, value_of
 from stores.clickhouse.client import ClickhouseClient
 from stores.clickhouse.usage import UsageStore
 from stores.clickhouse.usage_many import recount_of_many, usage_at_positions, usage_of_many
@@ -174,6 +174,13 @@ async def test_many_ranges_at_a_cut_equal_the_fold_and_their_recount(
     for found, counted, state in zip(usage, recount, expected, strict=True):
         same(found, state)
         same(counted, state)
+    for meter in METERS:
+        alike = [place for place, one in enumerate(ranges) if one.meter_id == meter.id]
+        for read, whole in ((usage_of_many, usage), (recount_of_many, recount)):
+            asked = [ranges[place] for place in alike]
+            narrow = await read(client, TENANT, ENVIRONMENT, asked, cut, columns_of([meter.aggregation]))
+            values = [value_of(state, meter.aggregation) for state in narrow]
+            assert values == [value_of(whole[place], meter.aggregation) for place in alike]
 
 
 async def test_a_seed_reads_whole_cuts_from_windows_and_the_rest_by_position(

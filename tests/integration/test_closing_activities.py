@@ -1,5 +1,6 @@
 """Each activity of a closing alone, on real stores: what it may and may not bill, and that it can be repeated."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,11 +10,14 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
 from domain.errors import NotFound
+from runtime.settings import ClickhouseSettings, Secret
 from schemas.closing import BatchClosed, ClosingBatch, Cutoff, DuePage, DueQuestion
 from schemas.ledger import Intent
+from stores.clickhouse.client import ClickhouseClient, Parameters, Row
 from stores.postgres.closings import failures_of
 from stores.postgres.engine import transaction
 from stores.postgres.invoices import get_invoice
@@ -128,6 +132,51 @@ async def test_a_recount_that_differs_stops_that_subscription_alone(made: Books)
     async with transaction(made.engine) as conn:
         assert not await failures_of(conn, "sub_bolt")
     assert [one.number for one in await made.invoices()] == [f"INV-00000{n}" for n in range(1, 7)]
+
+
+async def test_two_that_close_the_same_batch_at_once_bill_it_once(made: Books) -> None:
+    for name in ("acme", "bolt", "core"):
+        await made.subscribe(name, MAY)
+    activities = made.activities()
+    cutoff = await cutoff_of(activities)
+    batch = ClosingBatch(cutoff=cutoff, periods=(await due(activities, cutoff)).periods)
+    closed = await asyncio.gather(*(run(activities.close_batch, batch) for _ in range(3)))
+    assert sum(one.billed for one in closed) == 6
+    assert [one.number for one in await made.invoices()] == [f"INV-00000{n}" for n in range(1, 7)]
+    assert await run(activities.close_batch, batch) == BatchClosed(already=6)
+
+
+class Ending(ClickhouseClient):
+    """Ends a subscription while the usage of its batch is read."""
+
+    subscription_id = ""
+    engine: AsyncEngine
+
+    async def rows(self, sql: str, parameters: Parameters | None = None, **settings: Any) -> list[Row]:
+        async with transaction(self.engine) as conn:
+            given = {"id": self.subscription_id, "at": JUNE + timedelta(days=3)}
+            await conn.execute(text("UPDATE subscriptions SET end_at = :at, next_close_at = :at WHERE id = :id"), given)
+        return await super().rows(sql, parameters, **settings)
+
+
+async def test_a_subscription_that_changes_while_its_batch_is_closed_is_left_alone(
+    made: Books, clickhouse_url: str
+) -> None:
+    for name in ("acme", "bolt", "core"):
+        await made.subscribe(name, JUNE)
+    clickhouse = Ending(ClickhouseSettings(url=Secret(clickhouse_url), database=made.clickhouse.database))
+    clickhouse.subscription_id, clickhouse.engine = "sub_bolt", made.engine
+    made.clickhouse = clickhouse
+    _, closed = await close_all(made.activities())
+    assert closed == BatchClosed(billed=2, stopped=("sub_bolt",))
+    _, again = await close_all(made.activities())
+    assert again == BatchClosed(billed=1)
+    await clickhouse.close()
+    assert [(one.number, one.subscription_id, one.period_end.day) for one in await made.invoices()] == [
+        ("INV-000001", "sub_acme", 1),
+        ("INV-000002", "sub_core", 1),
+        ("INV-000003", "sub_bolt", 4),
+    ]
 
 
 async def test_a_period_waits_for_its_grace_and_for_the_watermark(made: Books) -> None:
