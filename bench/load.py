@@ -4,8 +4,9 @@ It must not be the bottleneck: what it reaches against a server that does nothin
 """
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -139,6 +140,39 @@ async def opened(target: Target) -> Connection:
     return connection
 
 
+class EventStream(Connection):
+    """A connection on which server-sent events come: each (name, data) goes to `on_event`."""
+
+    def __init__(self, on_event: Callable[[str, bytes], None]) -> None:
+        super().__init__()
+        self._on_event = on_event
+        self._text = b""
+
+    def listen(self, request: bytes) -> None:
+        if self._transport is None:
+            raise BenchError("the stream is not connected")
+        self._transport.write(request)
+
+    def on_body(self, body: bytes) -> None:
+        *frames, self._text = (self._text + body).split(b"\n\n")
+        for frame in frames:
+            lines = (line.partition(b": ") for line in frame.split(b"\n"))
+            fields = {name: value for name, _, value in lines}
+            self._on_event(fields.get(b"event", b"").decode(), fields.get(b"data", b""))
+
+
+@asynccontextmanager
+async def listening(target: Target, path: str, on_event: Callable[[str, bytes], None]) -> AsyncIterator[None]:
+    """Inside, the server-sent events of `path` go to `on_event`."""
+    loop = asyncio.get_running_loop()
+    _, stream = await loop.create_connection(lambda: EventStream(on_event), target.host, target.port)
+    try:
+        stream.listen(target.request("GET", path))
+        yield
+    finally:
+        stream.close()
+
+
 @asynccontextmanager
 async def connected(target: Target, clients: int) -> AsyncIterator[list[Connection]]:
     """`clients` open connections."""
@@ -179,6 +213,36 @@ async def drive(
     if not latencies:
         raise BenchError("there was nothing to send")
     return Load(seconds=seconds, latencies_s=latencies)
+
+
+async def pace(
+    connections: Iterable[Connection],
+    requests: Iterator[bytes],
+    *,
+    expected: int,
+    per_second: float,
+    go_on: Callable[[], bool],
+) -> Load:
+    """Send `requests` at a steady rate, whatever the answers take, as long as `go_on` says so.
+
+    A request that no connection is free for waits, and its duration counts from when it was due. Raises BenchError at the
+    first other status.
+    """
+    begun = time.perf_counter()
+    numbers = itertools.count()
+    latencies: list[float] = []
+
+    async def client(connection: Connection) -> None:
+        while go_on():
+            due = begun + next(numbers) / per_second
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            check_status(await connection.ask(next(requests)), expected)
+            latencies.append(time.perf_counter() - due)
+
+    async with asyncio.TaskGroup() as group:
+        for connection in connections:
+            group.create_task(client(connection))
+    return Load(seconds=time.perf_counter() - begun, latencies_s=latencies)
 
 
 async def _client(connection: Connection, waiting: Iterator[bytes], expected: int, until: float) -> list[float]:

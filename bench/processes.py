@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 
 import msgspec
 
@@ -114,6 +115,11 @@ class Cost:
         after = self._processes.usage()
         spent = {name: used.cpu_s - before.get(name, Usage()).cpu_s for name, used in after.items()}
         self._repeats.append({name: max(0.0, seconds) / events * _MILLION for name, seconds in spent.items()})
+
+    @property
+    def seconds_an_event(self) -> float:
+        """Of all processes together; the median of the repeats."""
+        return median(sum(repeat.values()) for repeat in self._repeats) / _MILLION
 
     def measured(self, scenario: str, label: str) -> list[Measured]:
         """Those of the processes that did something, and all of them together."""

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.figures import Measured
 from bench.rig import Bench, Rig
-from bench.scenarios import check, closing, end_to_end, freshness, generator, ingest, pipeline, rating
+from bench.scenarios import check, closing, end_to_end, freshness, generator, ingest, pipeline, rating, scale
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +56,7 @@ SCENARIOS: dict[str, Scenario] = {
         shared(check),
         shared(closing),
         alone(rating),
+        alone(scale, by_default=False),
     )
 }
 

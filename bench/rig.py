@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
@@ -40,10 +41,13 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     pipeline_events: int = 400_000  # in the log before the worker comes
     search_s: float = 6.0  # at a rate that may be too high
     hold_s: float = 60.0  # at the rate that is not
+    quick: bool = False
 
 
 FULL = Scale()
-QUICK = Scale(repeats=1, load_s=0.5, events=5_000, freshness_s=2.0, pipeline_events=60_000, search_s=2.0, hold_s=3.0)
+QUICK = Scale(
+    repeats=1, load_s=0.5, events=5_000, freshness_s=2.0, pipeline_events=60_000, search_s=2.0, hold_s=3.0, quick=True
+)
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,10 +113,26 @@ class Rig(msgspec.Struct, frozen=True, kw_only=True):
         await self.ledger.caught_up()
         self.events.made = int((await self.usage()).total or 0)
 
+    @contextmanager
+    def frozen(self, *apps: str) -> Iterator[None]:
+        """Inside, some of our processes stand still; they must not for longer than their sessions last."""
+        if self.system.apps is None:
+            raise RuntimeError("the system was not started")
+        pids = [self.system.apps.pid(app) for app in apps]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
     async def usage(self, **query: str) -> UsageTotals:
         """Usage of the meter over all event times there are."""
-        path = f"/v1/usage?{urlencode({'meter': METER, **self.usage_range, **query})}"
-        return msgspec.convert(await self.caller.call("GET", path), UsageTotals)
+        return msgspec.convert(await self.caller.call("GET", self.usage_path("", **query)), UsageTotals)
+
+    def usage_path(self, more: str, **query: str) -> str:
+        return f"/v1/usage{more}?{urlencode({'meter': METER, **self.usage_range, **query})}"
 
     async def settled(self) -> float:
         """Waits until every event that was made is visible in usage; when that was seen (perf_counter)."""

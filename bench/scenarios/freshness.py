@@ -1,27 +1,30 @@
-"""How long after its acceptance an event is visible, at a steady rate: in `GET /v1/usage`, and in `POST /v1/check`.
+"""How long after its acceptance an event is visible, at steady rates: in `GET /v1/usage`, in `POST /v1/check`, and on the
+event stream of the usage.
 
 Each event carries the customer (and the dimension) of its partition, and a partition keeps its order, so the moment at
 which a customer's count reaches n is the moment at which its n-th event is visible: every event is a sample. Moments are
-taken when the answer has come, so they are late by up to one poll.
+taken when the answer has come, so those of usage and check are late by up to one poll.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 
 from bench.events import lane_customer
 from bench.figures import Measured, percentile
-from bench.load import BenchError, Caller, check_status, connected
-from bench.rig import FEATURE, PARTITIONS, VISIBLE_WITHIN_S, Checked, Rig
+from bench.load import BenchError, Caller, check_status, connected, listening
+from bench.rig import FEATURE, PARTITIONS, VISIBLE_WITHIN_S, Checked, LaneAnswer, Rig
 
 NAME = "freshness"
-RATE = 1_000
-SIZE = 50
+# Events a second, and of these so many a request.
+RATES = ((100, 10), (1_000, 50), (10_000, 200))
 USAGE_POLL_S = 0.05
 CHECK_POLL_S = 0.01
 PERCENTS = (50, 95, 99)
+PLACES = ("in usage", "in check", "on the event stream")
 
 Counts = list[int]
 
@@ -41,41 +44,40 @@ class Lane:
 
 
 class Watch:
-    """Polls the lanes' counts until told to stop, and keeps when it saw which."""
+    """What one place shows: when it showed which counts of the lanes, beyond those of the beginning."""
 
-    def __init__(self, counts: Callable[[], Awaitable[Counts]], poll_s: float) -> None:
-        self._counts = counts
-        self._poll_s = poll_s
-        self.sightings: list[list[tuple[float, int]]] = [[] for _ in range(PARTITIONS)]
-        self.before: Counts = []
+    def __init__(self, before: Counts) -> None:
+        self._before = before
+        self._sightings: list[list[tuple[float, int]]] = [[] for _ in before]
 
-    async def begin(self) -> None:
-        self.before = await self._counts()
+    def see(self, counts: Counts) -> None:
+        now = time.perf_counter()
+        for sightings, count, before in zip(self._sightings, counts, self._before, strict=True):
+            sightings.append((now, count - before))
 
-    async def until(self, lanes: Sequence[Lane], sent: "asyncio.Task[None]") -> None:
-        """Polls until all is sent and everything sent was seen."""
-        deadline = time.perf_counter() + VISIBLE_WITHIN_S
-        while True:
-            is_sent = sent.done()
-            counts = await self._counts()
-            now = time.perf_counter()
-            new = [count - before for count, before in zip(counts, self.before, strict=True)]
-            for sightings, count in zip(self.sightings, new, strict=True):
-                sightings.append((now, count))
-            if is_sent and all(count >= len(lane.accepted_at) for count, lane in zip(new, lanes, strict=True)):
-                return
-            if now > deadline:
-                raise BenchError(f"not all visible after {VISIBLE_WITHIN_S:g} s: {new}")
-            await asyncio.sleep(self._poll_s)
+    def shows_all(self, lanes: Sequence[Lane]) -> bool:
+        seen = [sightings[-1][1] if sightings else 0 for sightings in self._sightings]
+        return all(count >= len(lane.accepted_at) for count, lane in zip(seen, lanes, strict=True))
 
     def delays_ms(self, lanes: Sequence[Lane]) -> list[float]:
-        pairs = zip(lanes, self.sightings, strict=True)
+        pairs = zip(lanes, self._sightings, strict=True)
         return [delay * 1000 for lane, sightings in pairs for delay in lane.delays(sightings)]
 
 
+class Items(msgspec.Struct, frozen=True):
+    """Of a `snapshot` or `change` what is read here."""
+
+    items: list[LaneAnswer] = []
+
+
 async def usage_counts(rig: Rig) -> Counts:
-    counts = [0] * PARTITIONS
-    for item in (await rig.usage(group_by="lane")).items:
+    return counts_in([0] * PARTITIONS, (await rig.usage(group_by="lane")).items)
+
+
+def counts_in(before: Counts, items: Sequence[LaneAnswer]) -> Counts:
+    """`before` with what `items` say of some lanes."""
+    counts = list(before)
+    for item in items:
         lane = item.dimensions.get("lane")
         if lane:
             counts[int(lane)] = int(item.value or 0)
@@ -88,45 +90,90 @@ async def check_counts(caller: Caller) -> Counts:
     return [int(answer.usage or 0) for answer in answers]
 
 
-async def send(rig: Rig, lanes: Sequence[Lane]) -> None:
-    """RATE events a second, on one connection, so that the log has them in the order sent."""
+async def poll(counts: Callable[[], Awaitable[Counts]], watch: Watch, every_s: float, ended: asyncio.Event) -> None:
+    """Until `ended`: never cancelled, since an answer that nobody takes would be that of the next question."""
+    while not ended.is_set():
+        watch.see(await counts())
+        await asyncio.sleep(every_s)
+
+
+@asynccontextmanager
+async def streamed(rig: Rig, before: Counts) -> AsyncIterator[Watch]:
+    """Inside, the watch sees what the event stream says when it says it."""
+    watch, counts = Watch(before), before
+
+    def on_event(name: str, data: bytes) -> None:
+        nonlocal counts
+        if name in {"snapshot", "change"}:
+            counts = counts_in(counts, msgspec.json.decode(data, type=Items).items)
+            watch.see(counts)
+
+    async with listening(rig.target, rig.usage_path("/stream", group_by="lane"), on_event):
+        yield watch
+
+
+async def send(rig: Rig, lanes: Sequence[Lane], rate: int, size: int) -> None:
+    """`rate` events a second, on one connection, so that the log has them in the order sent."""
     async with connected(rig.target, 1) as [connection]:
         begun = time.perf_counter()
-        for number in range(int(rig.scale.freshness_s * RATE / SIZE)):
-            await asyncio.sleep(max(0.0, begun + number * SIZE / RATE - time.perf_counter()))
-            body, counts = rig.events.lane_body(SIZE)
+        for number in range(int(rig.scale.freshness_s * rate / size)):
+            await asyncio.sleep(max(0.0, begun + number * size / rate - time.perf_counter()))
+            body, counts = rig.events.lane_body(size)
             check_status(await connection.ask(rig.target.request("POST", "/v1/events", body)), 202)
             accepted_at = time.perf_counter()
             for lane, count in zip(lanes, counts, strict=True):
                 lane.accepted_at += [accepted_at] * count
 
 
-async def once(rig: Rig, caller: Caller) -> tuple[list[float], list[float]]:
-    """Milliseconds until visible in usage, and in check, of every event of a repeat."""
+async def once(rig: Rig, caller: Caller, rate: int, size: int) -> list[list[float]]:
+    """Milliseconds until visible in each of PLACES, of every event of a repeat."""
     lanes = [Lane() for _ in range(PARTITIONS)]
-    usage = Watch(lambda: usage_counts(rig), USAGE_POLL_S)
-    check = Watch(lambda: check_counts(caller), CHECK_POLL_S)
-    await usage.begin()
-    await check.begin()
-    async with asyncio.TaskGroup() as group:
-        sending = group.create_task(send(rig, lanes))
-        group.create_task(usage.until(lanes, sending))
-        group.create_task(check.until(lanes, sending))
-    return usage.delays_ms(lanes), check.delays_ms(lanes)
+    before = await usage_counts(rig)
+    usage, check = Watch(before), Watch(await check_counts(caller))
+    ended = asyncio.Event()
+    async with streamed(rig, before) as stream:
+        polls = [
+            asyncio.ensure_future(poll(lambda: usage_counts(rig), usage, USAGE_POLL_S, ended)),
+            asyncio.ensure_future(poll(lambda: check_counts(caller), check, CHECK_POLL_S, ended)),
+        ]
+        try:
+            await send(rig, lanes, rate, size)
+            await seen([usage, check, stream], lanes, polls)
+        finally:
+            ended.set()
+            await asyncio.gather(*polls)
+    return [watch.delays_ms(lanes) for watch in (usage, check, stream)]
+
+
+async def seen(watches: Sequence[Watch], lanes: Sequence[Lane], polls: "Sequence[asyncio.Future[None]]") -> None:
+    """Returns once all places show all that was sent."""
+    deadline = time.perf_counter() + VISIBLE_WITHIN_S
+    while not all(watch.shows_all(lanes) for watch in watches):
+        for one in polls:
+            if one.done():
+                one.result()
+        if time.perf_counter() > deadline:
+            missing = [place for place, watch in zip(PLACES, watches, strict=True) if not watch.shows_all(lanes)]
+            raise BenchError(f"not all visible after {VISIBLE_WITHIN_S:g} s: {', '.join(missing)}")
+        await asyncio.sleep(CHECK_POLL_S)
 
 
 async def run(rig: Rig) -> list[Measured]:
     await rig.checks_ready()
+    return [measured for rate, size in RATES for measured in await run_rate(rig, rate, size)]
+
+
+async def run_rate(rig: Rig, rate: int, size: int) -> list[Measured]:
     async with connected(rig.target, 1) as [connection]:
         caller = Caller(rig.target, connection)
-        repeats = [await once(rig, caller) for _ in range(rig.scale.repeats)]
+        repeats = [await once(rig, caller, rate, size) for _ in range(rig.scale.repeats)]
     return [
         Measured(
             scenario=NAME,
-            figure=f"at {RATE:,} events/s, visible in {where}, p{percent}",
+            figure=f"at {rate:,} events/s, visible {where}, p{percent}",
             unit="ms",
             values=tuple(percentile(delays[place], percent) for delays in repeats),
         )
-        for place, where in enumerate(("usage", "check"))
+        for place, where in enumerate(PLACES)
         for percent in PERCENTS
     ]
