@@ -13,7 +13,21 @@ import msgspec
 
 from bench.figures import Measured
 from bench.rig import Bench, Rig
-from bench.scenarios import check, closing, end_to_end, freshness, generator, ingest, pipeline, rating, scale
+from bench.scenarios import (
+    check,
+    closing,
+    cold_start,
+    end_to_end,
+    freshness,
+    generator,
+    ingest,
+    memory,
+    pipeline,
+    rating,
+    scale,
+    usage,
+    usage_many,
+)
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +69,12 @@ SCENARIOS: dict[str, Scenario] = {
         shared(freshness),
         shared(check),
         shared(closing),
+        shared(usage),
         alone(rating),
+        alone(cold_start),
         alone(scale, by_default=False),
+        alone(memory, by_default=False),
+        alone(usage_many, by_default=False),
     )
 }
 
