@@ -222,8 +222,9 @@ class Partition:
         else:
             opened = await self._writer.finish_and_begin(await former.stored, block)
         self._version = block.intent.version
-        stored = asyncio.create_task(self._writer.store(opened, block), name=f"insert {block.token}")
-        self._flying = Flight(block, held, began_at, stored)
+        flying = block.entered()
+        stored = asyncio.create_task(self._writer.store(opened, flying), name=f"insert {block.token}")
+        self._flying = Flight(flying, held, began_at, stored)
         await self._writer.enter(block)
         if former is not None:
             await self._done(former)
