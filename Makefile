@@ -1,7 +1,7 @@
 # What there is to do with a checkout. Needs python3 (3.11 or newer), make and the package registries; the rest is fetched.
 .NOTPARALLEL:
 .PHONY: setup dashboard demo dev test check bench lock chromium model chaos chaos-mutants
-.PHONY: test-unit test-property test-integration test-e2e test-browser test-chaos
+.PHONY: test-unit test-property test-integration test-e2e test-browser test-bench test-chaos
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -24,9 +24,9 @@ check: setup
 	@$(PYTHON) setup/check.py
 
 # Cheap and strict first: a broken rule is reported in seconds.
-test: setup chromium check test-unit test-property test-integration test-e2e test-browser test-chaos
+test: setup chromium check test-unit test-property test-integration test-e2e test-browser test-bench test-chaos
 
-test-unit test-property test-integration test-e2e test-browser test-chaos: test-%:
+test-unit test-property test-integration test-e2e test-browser test-bench test-chaos: test-%:
 	$(if $(wildcard tests/$*/*.py),$(PYTEST) tests/$*)
 
 chromium:
