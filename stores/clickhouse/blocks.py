@@ -5,8 +5,9 @@ batch with what the ledger decided (cut, deadline, token). Doing the same again 
 `usage_windows`, as long as the token is remembered.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -132,7 +133,7 @@ def _event_arrays(columns: StoredColumns) -> dict[str, pa.Array]:
     arrays |= {
         "matches.meter": _lists(match_ends, columns.match_meter, pa.string()),
         "matches.generation": _lists(match_ends, columns.match_generation, pa.uint32()),
-        "matches.value": _lists(match_ends, columns.match_value, _QUANTITY),
+        "matches.value": pa.ListArray.from_arrays(match_ends, _quantities(columns.match_value)),
         "matches.unique_key": _lists(match_ends, columns.match_unique_key, pa.string()),
         "matches.dimensions": _lists(match_ends, columns.match_dimensions, _TEXTS),
         "issues.meter": _lists(issue_ends, columns.issue_meter, pa.string()),
@@ -144,6 +145,13 @@ def _event_arrays(columns: StoredColumns) -> dict[str, pa.Array]:
 
 def _lists(ends: pa.Array, values: Iterable[Any], kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(ends, pa.array(values, kind))
+
+
+def _quantities(values: Sequence[int | Decimal | None]) -> pa.Array:
+    # Whole numbers take a third of the time as words. pyarrow would cut a Decimal off without a sound: none may be there.
+    if set(map(type, values)) <= {int, type(None)}:
+        return pa.array(values, pa.int64()).cast(_QUANTITY)
+    return pa.array(values, _QUANTITY)
 
 
 def _repeat(value: Any, kind: pa.DataType, count: int) -> pa.Array:

@@ -15,8 +15,10 @@ from domain.catalog import Catalog, CatalogLog
 from domain.events import decode_properties
 from domain.records import LogRecord
 from domain.sound_records import read_sound
+from schemas.blocks import StoredColumns
 from schemas.catalog import CatalogChange, CatalogVersion, TenantLimits
 from schemas.meters import Meter, MeterFilter
+from stores.clickhouse.blocks import BlockConstants, encode_block
 
 RECEIVED_MS = 1_780_000_000_000
 AT = datetime.fromtimestamp(RECEIVED_MS / 1000, UTC)
@@ -198,3 +200,28 @@ def test_positions_packed_together_are_those_packed_alone() -> None:
     offsets, indexes = [0, 5, 1 << 40], [0, 7, 9]
     assert pack_positions(offsets, indexes) == [pack_position(*one) for one in zip(offsets, indexes, strict=True)]
     assert pack_positions([], []) == []
+
+
+@pytest.mark.parametrize("values", [[1, None, 10**18 - 1], [1, None, Decimal("-1.5")], [Decimal("0.000000000001")], []])
+def test_quantities_are_encoded_as_they_are(values: list[int | Decimal | None]) -> None:
+    count = len(values)
+    texts = ("tenant", "environment", "source", "id", "type", "customer", "customer_id")
+    numbers = ("time_ms", "received_at_ms", "logged_at_ms", "offset", "index")
+    shared: dict[str, Any] = {**dict.fromkeys(texts, ["x"] * count), **dict.fromkeys(numbers, [0] * count)}
+    columns = StoredColumns(
+        **shared,
+        properties=[b"{}"] * count,
+        identity=[b"i" * 16] * count,
+        match_ends=list(range(count + 1)),
+        match_meter=["met_a"] * count,
+        match_generation=[1] * count,
+        match_value=values,
+        match_unique_key=[""] * count,
+        match_dimensions=[()] * count,
+        issue_ends=[0] * (count + 1),
+    )
+    constants = BlockConstants(
+        topic_id="t", partition=0, first_offset=0, last_offset=0, version=1, evaluator=1, first_logged_at_ms=0
+    )
+    batch = encode_block(columns, constants)
+    assert [one for row in batch.column("matches.value").to_pylist() for one in row] == values
