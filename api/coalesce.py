@@ -35,6 +35,12 @@ class RecordSender(Protocol):
         """Returns once the record is acknowledged by all in-sync replicas. Raises Unavailable."""
         ...
 
+    async def send_all(
+        self, topic: str, records: Sequence[tuple[int, bytes]], *, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
+        """As `send` of each partition and value, all on their way at once. Raises Unavailable once all are settled."""
+        ...
+
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """What a record says about all its events: whose they are, when they were received, by which catalog judged."""
@@ -98,23 +104,13 @@ class RecordWriter:
 
     async def write_groups(self, groups: Mapping[int, Sequence[bytes | Raw]], origin: Origin) -> None:
         """The events of one request, by partition. Raises Unavailable unless every record is acknowledged."""
-        sends = [
-            self._send(partition, record, origin)
+        records = [
+            (partition, record)
             for partition, events in groups.items()
             for record in records_of(events, self._record_max_bytes)
         ]
-        if len(sends) == 1:
-            await sends[0]
-            return
-        # All are awaited, also after a failure: nothing may still be written when the answer says that it failed.
-        outcomes = await asyncio.gather(*sends, return_exceptions=True)
-        failed = next((outcome for outcome in outcomes if outcome is not None), None)
-        if failed is not None:
-            try:
-                raise failed
-            finally:
-                # The error knows this frame: while the frame knows the error only the garbage collector frees both.
-                del failed, outcomes
+        await self._sender.send_all(USAGE_RAW, records, headers=origin.headers())
+        metrics.ingest_records.inc(len(records))
 
     def receipt_to_join(self, tenant: str, environment: str, partition: int) -> int | None:
         """The receipt time of the record that the next single event would join; None when it begins its own."""
@@ -165,7 +161,9 @@ class RecordWriter:
         outcome: Unavailable | None = None
         known = False
         try:
-            await self._send(key[2], b"[%b]" % b",".join(pending.events), pending.origin)
+            record = b"[%b]" % b",".join(pending.events)
+            await self._sender.send(USAGE_RAW, key[2], value=record, headers=pending.origin.headers())
+            metrics.ingest_records.inc()
             known = True
         except Unavailable as error:
             outcome, known = error.with_traceback(None), True
@@ -180,7 +178,3 @@ class RecordWriter:
                 self._flush(key, lane)
             if not lane.sending:
                 self._lanes.pop(key, None)
-
-    async def _send(self, partition: int, record: bytes, origin: Origin) -> None:
-        await self._sender.send(USAGE_RAW, partition, value=record, headers=origin.headers())
-        metrics.ingest_records.inc()

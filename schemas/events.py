@@ -7,7 +7,7 @@ import msgspec
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of a `usage.raw` record: the canonical form that the API writes and the ingest worker reads.
+    """One event of a `usage.raw` record. Its JSON is as it was sent, or as the API wrote it: it reads the same.
 
     `time` is aware (None: the receipt time). `customer` is the reference as sent: an id, an external id or an alias.
     `tenant` and `environment` are set only in bare events of foreign producers, whose records carry no headers.

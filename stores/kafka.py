@@ -15,6 +15,7 @@ from runtime.settings import KafkaSettings
 
 SERVICE = "kafka"
 Headers = Sequence[tuple[str, bytes]]
+_Outgoing = tuple[int, bytes | None, bytes]  # partition, key, value
 
 # A batch is sent at this size at the latest; a record of usage.raw is half of it, one of the other topics may be larger.
 _BATCH_MAX_BYTES = 1 << 20
@@ -73,13 +74,24 @@ class Producer:
         self, topic: str, partition: int, *, value: bytes, key: bytes | None = None, headers: Headers = ()
     ) -> RecordMetadata:
         """Returns the record's place once it is acknowledged. Raises Unavailable within `request_timeout_s` if not."""
-        size = len(value) + len(key or b"")
+        [placed] = await self._send([(partition, key, value)], topic, headers)
+        return placed
+
+    async def send_all(self, topic: str, records: Sequence[tuple[int, bytes]], *, headers: Headers = ()) -> None:
+        """Sends records, each a partition and a value, and returns once all are acknowledged, as `send` of each.
+
+        Raises Unavailable if one is not; then nothing of the others is on its way any more, unless it is overdue.
+        """
+        await self._send([(partition, None, value) for partition, value in records], topic, headers)
+
+    async def _send(self, records: Sequence[_Outgoing], topic: str, headers: Headers) -> list[RecordMetadata]:
+        size = sum([len(value) + len(key or b"") for _, key, value in records])
         if self._overdue:
             raise Unavailable(SERVICE, "the log does not acknowledge what was sent before")
         if self._inflight_bytes + size > self._inflight_max_bytes:
             raise Unavailable(SERVICE, "too much is waiting for the log")
         self._inflight_bytes += size
-        delivery = asyncio.ensure_future(self._deliver(topic, partition, key, value, headers))
+        delivery = asyncio.ensure_future(self._deliver(records, topic, headers))
         delivery.add_done_callback(lambda done: self._resolved(done, size))
         # Not wait_for: a record that is on its way is not taken back, it is only no longer waited for.
         done, _ = await asyncio.wait([delivery], timeout=self._settings.request_timeout_s)
@@ -113,24 +125,33 @@ class Producer:
         except (KafkaError, TimeoutError, OSError) as error:
             raise Unavailable(SERVICE, f"{topic}: {error!r}") from error
 
-    async def _deliver(
-        self, topic: str, partition: int, key: bytes | None, value: bytes, headers: Headers
-    ) -> RecordMetadata:
+    async def _deliver(self, records: Sequence[_Outgoing], topic: str, headers: Headers) -> list[RecordMetadata]:
         client = await self._connected()
+        sent: list[asyncio.Future[RecordMetadata]] = []
         try:
-            acknowledged = await client.send(topic, value, key, partition, headers=list(headers))
-            return await acknowledged
+            try:
+                for partition, key, value in records:
+                    future = await client.send(topic, value, key, partition, headers=list(headers))
+                    sent.append(future)
+            finally:
+                # All are waited for, whatever became of one: nothing may arrive after the answer that says it did not.
+                if sent and len(records) > 1:
+                    await asyncio.wait(sent)
+                    for one in sent:
+                        one.exception()  # seen: one of them is raised
+            return [await one for one in sent]
         except (KafkaError, OSError) as error:
             # A failed batch leaves a hole in the idempotent sequence that the broker refuses ever after: start anew.
             self._retire(client)
-            raise Unavailable(SERVICE, f"the log refused a record: {error!r}") from error
+            # Its traceback knows this frame, which knows the future that has the error: no garbage is to be made of them.
+            raise Unavailable(SERVICE, f"the log refused a record: {error!r}") from error.with_traceback(None)
 
-    def _resolved(self, delivery: "asyncio.Task[RecordMetadata]", size: int) -> None:
+    def _resolved(self, delivery: "asyncio.Task[list[RecordMetadata]]", size: int) -> None:
         self._inflight_bytes -= size
         if not delivery.cancelled():
             delivery.exception()  # seen: who waited was told, who no longer waits must not be warned about
 
-    def _no_longer_overdue(self, _: "asyncio.Task[RecordMetadata]") -> None:
+    def _no_longer_overdue(self, _: "asyncio.Task[list[RecordMetadata]]") -> None:
         self._overdue -= 1
 
     async def _connected(self) -> AIOKafkaProducer:

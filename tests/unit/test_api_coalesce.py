@@ -7,8 +7,6 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from api.coalesce import Origin, RecordWriter, records_of
 from domain.errors import Unavailable
 
@@ -35,6 +33,11 @@ class Sender:
         self.waiting.append(asyncio.get_running_loop().create_future())
         await self.waiting[-1]
         return None
+
+    async def send_all(
+        self, topic: str, records: Sequence[tuple[int, bytes]], *, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
+        await asyncio.gather(*[self.send(topic, one, value=value, headers=headers) for one, value in records])
 
 
 async def turns() -> None:
@@ -117,16 +120,15 @@ async def test_a_failed_record_fails_all_its_requests_and_no_other() -> None:
     assert [type(outcome) for outcome in outcomes] == [Unavailable, type(None), type(None)]
 
 
-async def test_a_request_fails_when_one_of_its_records_does_and_only_after_all_are_settled() -> None:
+async def test_a_request_of_many_is_one_send_of_its_records() -> None:
     sender = Sender()
-    task = asyncio.create_task(RecordWriter(sender, 1000).write_groups({0: [b"1"], 2: [b"2"]}, ORIGIN))
+    groups = {0: [b"1", b"2"], 2: [b"345678"]}
+    task = asyncio.create_task(RecordWriter(sender, 4).write_groups(groups, ORIGIN))
     await turns()
-    sender.waiting[0].set_exception(Unavailable("kafka", "away"))
-    await turns()
-    assert not task.done()
-    sender.waiting[1].set_result(None)
-    with pytest.raises(Unavailable):
-        await task
+    assert [(partition, events) for partition, events, _ in sender.sent] == [(0, [1]), (0, [2]), (2, [345678])]
+    for waiting in sender.waiting:
+        waiting.set_result(None)
+    await task
 
 
 async def test_a_client_that_goes_away_takes_nothing_back() -> None:
@@ -147,21 +149,19 @@ async def test_what_a_failed_request_held_is_freed_without_the_garbage_collector
     writer = RecordWriter(sender, 1000)
     event: Any = memoryview(b"1")
     held = weakref.ref(event)
-    origin = ORIGIN
     tasks = [
-        asyncio.create_task(writer.write_groups({0: [event], 1: [event]}, origin)),
-        asyncio.create_task(writer.write_single(2, event, origin)),
-        asyncio.create_task(writer.write_single(2, event, origin)),
+        asyncio.create_task(writer.write_single(2, event, ORIGIN)),
+        asyncio.create_task(writer.write_single(2, event, ORIGIN)),
     ]
     del event
     gc.collect()
     gc.disable()
     try:
-        for number in range(4):
+        for number in range(2):
             await turns()
             sender.waiting[number].set_exception(Unavailable("kafka", "away"))
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+        assert [type(outcome) for outcome in outcomes] == [Unavailable] * 2
         tasks.clear()
         outcomes.clear()
         sender.waiting.clear()
