@@ -39,7 +39,8 @@ from streams.worker import relax_collector
 
 DATABASE = "bench"
 WITHIN_S = 60.0
-_FETCHED = 500
+WARM_UPS = 1
+_FETCHED, _FETCHED_WITHIN_S = 500, 0.02
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -82,15 +83,15 @@ async def measure(asked: Asked, settings: Settings) -> Answered:
     events = decoded[0][1]
     loops: list[float] = []
     prepared: list[PreparedBlock] = []
-    for _ in range(asked.repeats):
+    for _ in range(WARM_UPS + asked.repeats):
         seconds, prepared = await loop(settings, catalog, blocks)
         loops.append(seconds)
-    inserts = await insert(settings, prepared, asked.repeats)
+    inserts = await insert(settings, prepared, WARM_UPS + asked.repeats)
     return Answered(
         consume=rates(events, [seconds for seconds, _ in consumed]),
         decode=rates(events, [seconds for seconds, _ in decoded]),
-        loop=rates(events, loops),
-        insert=rates(events, inserts),
+        loop=rates(events, loops[WARM_UPS:]),
+        insert=rates(events, inserts[WARM_UPS:]),
     )
 
 
@@ -112,7 +113,7 @@ def consume(settings: Settings, blocks: Sequence[Range]) -> tuple[float, dict[tu
     try:
         consumer.assign([TopicPartition(USAGE_RAW, number, offset) for number, offset in first.items()])
         while missing > 0:
-            batch = consumer.consume(_FETCHED, 1.0)
+            batch = consumer.consume(_FETCHED, _FETCHED_WITHIN_S)
             if not batch and time.perf_counter() - begun > WITHIN_S:
                 raise TimeoutError(f"{missing} records have not come")
             fetched += batch

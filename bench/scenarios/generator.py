@@ -4,14 +4,14 @@ from bench.ceilings import empty_server
 from bench.figures import Measured
 from bench.load import Target, connected, drive
 from bench.rig import Rig, repeated
-from bench.scenarios.ingest import SHAPES, Shape
+from bench.scenarios.ingest import Shape, shapes
 
 NAME = "generator"
 
 
 async def run(rig: Rig) -> list[Measured]:
     async with empty_server() as target:
-        return [await run_shape(rig, target, shape) for shape in SHAPES]
+        return [await run_shape(rig, target, shape) for shape in shapes(rig)]
 
 
 async def run_shape(rig: Rig, target: Target, shape: Shape) -> Measured:
