@@ -94,6 +94,18 @@ async def test_a_full_block_holds_the_reader_up_until_the_partition_is_lost() ->
     assert (own.next_offset, event.acknowledged) == (11, False)
 
 
+@pytest.mark.parametrize(("size", "ages"), [(100, 1), (200_000, 2)])
+async def test_a_block_that_fills_fast_stays_open_twice_as_long(size: int, ages: int) -> None:
+    own, age_s = partition(block_max_events=100_000), IngestSettings().block_max_age_s
+    await own.accept(record(10, size=size), Event())
+    assert not own._is_due()
+    own._opened_at -= (ages - 0.5) * age_s
+    assert not own._is_due()
+    own._opened_at -= age_s
+    assert own._is_due()
+    assert await own._is_closed()
+
+
 async def behind_for_long(own: Partition) -> None:
     """Idle and behind the end of the log, and as if that had been seen longer ago than is allowed."""
     await own._idle()
