@@ -17,7 +17,7 @@ from bench.figures import Result
 from bench.plots import Line, Plot, svg_of
 from bench.published import published_results
 from bench.report import number
-from bench.targets import TARGETS, Target, target_of
+from bench.targets import TARGETS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "performance"
 NOTE = "Written by `python -m bench.pages` from `bench/results`. Do not edit.\n"
@@ -128,19 +128,15 @@ def figures_page(results: Sequence[Result]) -> str:
 
 
 def _aims(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
-    found = {target: one for one in results if (target := target_of(one)) is not None}
     for target in TARGETS:
-        one = found.get(target)
-        aim = number(target.value) if target.value is not None else f"{target.share} of the ceiling"
-        if one is None:
-            yield target.scenario, target.figure, aim, "not measured", "", "", "", ""
+        found = target.found(results)
+        if found is None:
+            yield target.scenario, target.figure, target.aim, "not measured", "", "", "", ""
         else:
-            _, value, *rest = _cells(one)
-            yield target.scenario, target.figure, aim, value, *rest, _verdict(target, one)
+            yield target.scenario, target.figure, target.aim, *_cells(found)[1:], _VERDICTS[target.is_met(results)]
 
 
-def _verdict(target: Target, one: Result) -> str:
-    return "met" if target.is_met(one) else "**not met**"
+_VERDICTS = {True: "met", False: "**not met**", None: "nothing to compare with"}
 
 
 def _cells(one: Result) -> tuple[str, ...]:

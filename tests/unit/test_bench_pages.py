@@ -103,12 +103,25 @@ def test_every_figure_of_the_pages_comes_from_the_latest_run_that_has_it(tmp_pat
 # --- targets --------------------------------------------------------------------------------------------------------
 
 
-def test_a_target_is_a_floor_for_rates_and_a_bound_for_durations() -> None:
-    rate, duration = Target(scenario="s", figure="f", value=100), Target(scenario="s", figure="f", value=100)
-    assert rate.is_met(result("s", "f", 100, "events/s"))
-    assert not rate.is_met(result("s", "f", 99, "events/s"))
-    assert duration.is_met(result("s", "f", 99, "ms"))
-    assert not duration.is_met(result("s", "f", 101, "ms"))
+@pytest.mark.parametrize(
+    ("unit", "value", "met"), [("events/s", 100, True), ("events/s", 99, False), ("ms", 100, True), ("ms", 101, False)]
+)
+def test_a_target_is_a_floor_for_rates_and_a_bound_for_durations(unit: str, value: float, met: bool) -> None:
+    assert Target(scenario="s", figure="f", value=100).is_met([result("s", "f", value, unit)]) is met
+
+
+def test_a_target_may_be_a_share_of_the_ceiling() -> None:
+    found = msgspec.structs.replace(result("s", "f", 60, "events/s", ceiling=100), ratio=0.6)
+    assert Target(scenario="s", figure="f", share=0.6).is_met([found])
+    assert not Target(scenario="s", figure="f", share=0.7).is_met([found])
+
+
+def test_a_target_may_bound_how_much_a_figure_grows() -> None:
+    target = Target(scenario="s", figure="many", times=1.5, than="few")
+    few = result("s", "few", 10)
+    assert target.is_met([few, result("s", "many", 15)]) is True
+    assert target.is_met([few, result("s", "many", 16)]) is False
+    assert target.is_met([result("s", "many", 1)]) is None
 
 
 def test_what_is_aimed_at_and_was_not_measured_is_said() -> None:
