@@ -18,9 +18,10 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from bench import report
+from bench import pages, report
 from bench.figures import Measured, Result
 from bench.load import BenchError
+from bench.published import published_results
 from bench.registry import SCENARIOS, Scenario, chosen
 from bench.rig import FULL, QUICK, Bench, Scale, running
 from cli.system import LocalSystem
@@ -151,6 +152,9 @@ def main() -> int:
     output = given.output or (QUICK_RESULTS if given.quick else FULL_RESULTS)
     report.write_results(run.measured, output)
     console.print(f"written to {output}")
+    if output == FULL_RESULTS and not given.scenarios:
+        pages.write(published_results(), pages.DOCS, _say)
+        console.print(f"and what is shown of it to {pages.DOCS}")
     return 1 if run.failures else 0
 
 
