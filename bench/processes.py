@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ _MB = 1 << 20
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # In /proc/PID/stat, counted from the state, which follows the name in brackets; the children's are of those that ended.
-_PARENT, _CPU = 1, slice(11, 15)
+_CPU, _OWN_CPU = slice(11, 15), slice(11, 13)
 # In /proc/PID/statm.
 _RESIDENT, _SHARED = 1, 2
 
@@ -56,29 +55,17 @@ class Processes:
         self._peaks: dict[str, int] = {}
 
     def usage(self) -> dict[str, Usage]:
-        names = self._names()
-        parents: dict[int, int] = {}
-        used_by: dict[int, Usage] = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                with contextlib.suppress(OSError, IndexError):  # it ended just now
-                    parents[int(entry.name)], used_by[int(entry.name)] = _read(entry)
-        found = defaultdict(Usage, {GENERATOR: used_by[os.getpid()]})
-        for pid, used in used_by.items():
-            leader: int | None = pid
-            while leader is not None and leader not in names:
-                leader = parents.get(leader)
-            if leader is not None:
-                found[names[leader]] = found[names[leader]].plus(used)
+        found = {name: _used_by(pid) for name, pid in self._pids().items()}
+        found[GENERATOR] = _used(os.getpid(), _OWN_CPU)  # without the system, which it has started
         for name, used in found.items():
             self._peaks[name] = max(self._peaks.get(name, 0), used.memory)
-        return dict(found)
+        return found
 
-    def _names(self) -> dict[int, str]:
+    def _pids(self) -> dict[str, int]:
         if self._system.apps is None:
             raise RuntimeError("the system was not started")
-        names = {self._system.stack.pid(name): name for name in PARTS}
-        return names | {self._system.apps.pid(name): name for name in self._apps}
+        pids = {name: self._system.stack.pid(name) for name in PARTS}
+        return pids | {name: self._system.apps.pid(name) for name in self._apps}
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -137,13 +124,25 @@ class Cost:
 _NOTHING = 0.1
 
 
-def _read(entry: Path) -> tuple[int, Usage]:
-    fields = (entry / "stat").read_text().rpartition(")")[2].split()
-    pages = (entry / "statm").read_text().split()
+def _used_by(pid: int) -> Usage:
+    """By a process and all that it has started. Not by a look at every process there is: that would be felt in latencies."""
+    used = _used(pid)
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            used = used.plus(_used_by(int(child)))
+    return used
+
+
+def _used(pid: int, cpu: slice = _CPU) -> Usage:
+    """By a process itself, and those of its children that have ended; nothing when it has ended too."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        pages = Path(f"/proc/{pid}/statm").read_text().split()
+    except OSError:
+        return Usage()
     shared = int(pages[_SHARED])
-    used = Usage(
-        cpu_s=sum(int(ticks) for ticks in fields[_CPU]) / _TICKS,
+    return Usage(
+        cpu_s=sum(int(ticks) for ticks in fields[cpu]) / _TICKS,
         private=(int(pages[_RESIDENT]) - shared) * _PAGE,
         shared=shared * _PAGE,
     )
-    return int(fields[_PARENT]), used
