@@ -52,10 +52,9 @@ class PreparedBlock(msgspec.Struct, frozen=True, kw_only=True):
     batch: pa.RecordBatch
     token: str
 
-    def entered(self) -> "PreparedBlock":
-        """Without what nobody asks for once the filter has it: the rows as lists take twice the memory of the batch."""
-        outcomes = msgspec.structs.replace(self.outcomes, stored=StoredColumns(), accepted=[])
-        return msgspec.structs.replace(self, outcomes=outcomes)
+    def without_rows(self) -> "PreparedBlock":
+        """The rows as lists take six times the memory of the batch, and every partition may have a block that waits."""
+        return msgspec.structs.replace(self, outcomes=msgspec.structs.replace(self.outcomes, stored=StoredColumns()))
 
 
 class _Question(msgspec.Struct, frozen=True):

@@ -197,6 +197,7 @@ class Partition:
                 parts.extendleft((part[half:], part[:half]))
                 continue
             await self._brake(block)
+            block = block.without_rows()
             await self._launch(block, part, began_at)
 
     async def _prepare(self, part: list[Held]) -> PreparedBlock | None:
@@ -226,9 +227,8 @@ class Partition:
         else:
             opened = await self._writer.finish_and_begin(await former.stored, block)
         self._version = block.intent.version
-        flying = block.entered()
-        stored = asyncio.create_task(self._writer.store(opened, flying), name=f"insert {block.token}")
-        self._flying = Flight(flying, held, began_at, stored)
+        stored = asyncio.create_task(self._writer.store(opened, block), name=f"insert {block.token}")
+        self._flying = Flight(block, held, began_at, stored)
         await self._writer.enter(block)
         if former is not None:
             await self._done(former)

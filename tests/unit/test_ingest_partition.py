@@ -147,7 +147,7 @@ class Writer:
             outcomes=SimpleNamespace(reject_streak=lambda before: (before, 0)),
             token=str(first),
         )
-        block.entered = lambda: block
+        block.without_rows = lambda: block
         self._note("prepare", block)
         return block
 
