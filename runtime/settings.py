@@ -115,7 +115,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     retry_budget_s: float = 90.0
     """How long a worker waits in place for a service that is away before it exits unacknowledged."""
     buffer_max_bytes: int = 64 << 20
-    """Records read ahead: while more waits for its turn, because a service is away, nothing is read."""
+    """Records read ahead: while more waits for its turn, because a service is away, nothing is read. A partition of
+    usage.raw has its share of it."""
     stall_margin_s: float = 60.0
     """Offsets that stand still for this much longer than the retry budget, with work left, make a worker exit."""
     recovery_max_s: float = 240.0
@@ -146,7 +147,7 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Blocks of a worker that ClickHouse works on at once."""
     block_max_bytes: int = 64 << 20
     block_max_age_s: float = 0.25
-    """A block closes this long after it was opened at the latest."""
+    """A block closes this long after it was opened at the latest; one that fills fast twice as long after."""
     insert_deadline_s: float = 30.0
     """D of protocol 1: the table refuses a block's insert after this."""
     token_horizon_s: float = 300.0
@@ -176,7 +177,8 @@ class BalancesSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class ClosingSettings(msgspec.Struct, frozen=True, kw_only=True):
     schedule_interval_s: int = 60
-    batch_size: int = 50
+    batch_size: int = 200
+    """So many periods are billed in one transaction, from usage that is read in two statements."""
     cut_min_interval_s: int = 60
     """The global cut is raised at most this often (0 in tests)."""
     cut_interval_s: int = 3600

@@ -14,7 +14,7 @@ from mode.supervisors import CrashingSupervisor
 
 from runtime.settings import Settings, WorkerSettings
 from schemas.topics import APP_BALANCES, APP_INGEST, APP_NOTIFICATIONS
-from streams.transport import Consumer, Positions, Transport
+from streams.transport import Consumer, IsFull, Positions, Transport
 
 Role = Literal["ingest", "balances", "notifications"]
 
@@ -33,6 +33,8 @@ class App(faust.App):
     """Assigned partitions that a role reads no further, and why: the process lives, and the others go on."""
     buffer_max_bytes: int = WorkerSettings().buffer_max_bytes
     """What may wait for the agent, in bytes; Faust itself bounds the number of records."""
+    is_full: IsFull | None = None
+    """Which sources are not to be read now, beside that: of a role that keeps what waits by partition."""
 
     async def on_start(self) -> None:
         await super().on_start()

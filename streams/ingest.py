@@ -19,12 +19,15 @@ from streams.app import App, raw_topic
 from streams.ingest_deps import IngestDeps
 from streams.ingest_errors import BlockMismatchError, LedgerMismatchError, MendedError
 from streams.ingest_filter import PartitionFilter
+from streams.ingest_inbox import Inbox
 from streams.ingest_partition import Partition, RejectStreakError
 from streams.ingest_recovery import Recovery
 from streams.log_reader import to_record
 from streams.transport import Consumer
 
 _MS = 1000
+# Records that may wait for one partition, however small they are.
+_INBOX_RECORDS = 4096
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +43,7 @@ class Ingest:
         self._tasks: set[asyncio.Task[None]] = set()
         self._filters: dict[int, PartitionFilter] = {}
         self._opening = asyncio.Lock()
-        self._held_up = False
+        self._inboxes: dict[int, Inbox] = {}
         self._stream: Any = None
 
     @property
@@ -57,14 +60,12 @@ class Ingest:
         self._stream = stream.noack()
         async for event in self._stream.events():
             message = event.message
-            partition = self._partitions.get(message.partition)
-            if partition is None:
+            inbox = self._inboxes.get(message.partition)
+            if inbox is None:
                 # Revoked a moment ago, and its new owner reads it; or refused, and fetched before it was paused.
                 self._consumer.pause_partitions({message.tp} & self.stopped.keys())
                 continue
-            self._held_up = True
-            await partition.accept(to_record(message, round(message.timestamp * _MS)), event)
-            self._held_up = False
+            inbox.post(to_record(message, round(message.timestamp * _MS)), event)
 
     async def on_assigned(self, *_: Any, **__: Any) -> None:
         """After a rebalance: take every partition over anew, under the group's new generation (protocol 19)."""
@@ -82,27 +83,37 @@ class Ingest:
         )
         if self._app.consumer_generation_id != generation:
             return  # another rebalance came meanwhile, and with it another take-over
-        self._partitions = {}
+        self._partitions, self._inboxes = {}, {}
         for number, one in zip(numbers, taken, strict=True):
             if isinstance(one, Partition):
                 self._partitions[number] = one
             else:
                 self._refuse(number, one, generation, committed[TP(USAGE_RAW, number)])
+        self._inboxes = {number: Inbox(partition.accept) for number, partition in self._partitions.items()}
         for number, partition in self._partitions.items():
-            task = asyncio.create_task(partition.run(), name=f"partition {number}")
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            for name, work in (("partition", partition.run()), ("inbox", self._inboxes[number].feed())):
+                task = asyncio.create_task(work, name=f"{name} {number}")
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
         # protocol 16: Kafka's commit follows the ledger, else the lag looks stuck.
         ahead = {TP(USAGE_RAW, number): one.done_offset + 1 for number, one in self._partitions.items()}
         await consumer.commit_positions({tp: offset for tp, offset in ahead.items() if offset > committed[tp]})
 
     async def positions(self, assignment: set[TP]) -> Mapping[TP, int]:
-        """Where Faust is to go on, whenever it begins to read: after what was accepted (protocol 18)."""
+        """Where Faust is to go on, whenever it begins to read: after what it has handed over (protocol 18)."""
         return {
-            tp: self._partitions[tp.partition].next_offset
+            tp: max(self._partitions[tp.partition].next_offset, self._inboxes[tp.partition].next_offset)
             for tp in assignment
             if tp.topic == USAGE_RAW and tp.partition in self._partitions
         }
+
+    def is_full(self, tp: TP) -> bool:
+        """Whether so much waits for a partition that no more of it is to be fetched: all together stay below the bound."""
+        inbox = self._inboxes.get(tp.partition) if tp.topic == USAGE_RAW else None
+        if inbox is None:
+            return False
+        share = self._deps.settings.worker.buffer_max_bytes // len(self._inboxes)
+        return inbox.bytes > share or len(inbox) > _INBOX_RECORDS
 
     async def drop_all(self, *_: Any, **__: Any) -> None:
         """Forget open blocks and stop writing: what is not done is read again by whoever owns the partition next."""
@@ -111,8 +122,9 @@ class Ingest:
         self.stopped.clear()  # whoever owns them next finds what is to be found
         tasks, self._tasks = self._tasks, set()
         partitions, self._partitions = self._partitions, {}
+        self._inboxes = {}
         for partition in partitions.values():
-            partition.close()  # the agent may be waiting for room in one of them
+            partition.close()  # its inbox may be waiting for room
         for task in tasks:
             task.cancel()
         if tasks:
@@ -138,7 +150,7 @@ class Ingest:
                 if number not in self._filters:
                     self._filters[number] = await PartitionFilter.opened(self._deps, number, self._ended)
             filter_ = self._filters[number]
-            recovery = Recovery(self._deps, number, generation, filter_, self._is_drained, is_owner)
+            recovery = Recovery(self._deps, number, generation, filter_, lambda: self._is_drained(number), is_owner)
             return await recovery.take_over(committed)
 
         try:
@@ -178,10 +190,11 @@ class Ingest:
                 raise MendedError(f"partition {number} can be taken over again: the worker starts anew")
             self.stopped[TP(USAGE_RAW, number)] = str(found)
 
-    def _is_drained(self) -> bool:
-        """Whether everything that was fetched has been accepted: nothing waits in this worker."""
+    def _is_drained(self, number: int) -> bool:
+        """Whether everything of a partition that was fetched has been accepted: nothing waits in this worker."""
         flowing = self._consumer.flow_active and not self._app.rebalancing
-        return flowing and not self._held_up and self._stream is not None and self._stream.channel.queue.empty()
+        handed_over = self._stream is not None and self._stream.channel.queue.empty()
+        return flowing and handed_over and not self._inboxes.get(number)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         is_current = task in self._tasks
@@ -220,6 +233,7 @@ def register(app: App, deps: IngestDeps) -> Ingest:
     app.agent(topic, name="meterstream.ingest", concurrency=1)(functools.partial(_agent, role))
     app.positions = role.positions
     app.stopped = role.stopped
+    app.is_full = role.is_full
     app.on_partitions_revoked.connect(role.drop_all)
     app.on_rebalance_complete.connect(role.on_assigned)
     app.on_before_shutdown.connect(role.drop_all)

@@ -18,6 +18,8 @@ read_any_header()
 # The owner's answer to an assignment: for each partition the offset to go on from.
 Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
 
+# Whether so much of a source waits in the worker that no more of it is to be read.
+IsFull = Callable[[TP], bool]
 
 # How long a full buffer is left alone before it is looked at again.
 _FULL_WAIT_S = 0.1
@@ -38,16 +40,22 @@ class Consumer(driver.Consumer):
         super().on_buffer_drop(tp)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        """As in Faust, but no source is read while what waits for the agent is larger than `app.buffer_max_bytes`.
+        """As in Faust, but no source is read while what waits for the agent is larger than `app.buffer_max_bytes`, and
+        none that `app.is_full`.
 
         Faust counts records alone, and ours are of 200 bytes or of half a megabyte.
         """
-        if active_partitions and self._waiting_bytes() > getattr(self.app, "buffer_max_bytes", math.inf):
-            active_partitions = {tp for tp in active_partitions if not self.app.topics.acks_enabled_for(tp.topic)}
-            if not active_partitions:
-                await self.sleep(_FULL_WAIT_S)
-                return {}
-        return await super()._getmany(active_partitions, timeout)
+        wanted = active_partitions
+        if wanted and self._waiting_bytes() > getattr(self.app, "buffer_max_bytes", math.inf):
+            wanted = {tp for tp in wanted if not self.app.topics.acks_enabled_for(tp.topic)}
+        is_full: IsFull | None = getattr(self.app, "is_full", None)
+        if wanted and is_full is not None:
+            wanted = {tp for tp in wanted if not is_full(tp)}
+        if active_partitions and not wanted:
+            await self.sleep(_FULL_WAIT_S)
+            return {}
+        # Who was left out is not to wait for a record of the others.
+        return await super()._getmany(wanted, timeout if wanted == active_partitions else min(timeout, _FULL_WAIT_S))
 
     def _waiting_bytes(self) -> int:
         conductor: Any = self.app.topics

@@ -56,3 +56,16 @@ async def test_no_source_is_read_while_too_many_bytes_wait_for_the_agent(app: Ap
     assert await fetched(SOURCE) == []
     source.queue._queue.clear()
     assert await fetched(SOURCE) == [{SOURCE}]
+
+
+async def test_a_source_of_which_too_much_waits_is_left_out_and_the_others_are_read(app: App) -> None:
+    consumer: Any = app.consumer
+    other, full = TP("source", 1), {SOURCE}
+    consumer._thread, consumer.assignment = Thread(), lambda: {SOURCE, other}
+    app.is_full = full.__contains__
+    await consumer._getmany({SOURCE, other}, timeout=1.0)
+    full.add(other)
+    assert await consumer._getmany({SOURCE, other}, timeout=1.0) == {}
+    full.clear()
+    await consumer._getmany({SOURCE, other}, timeout=1.0)
+    assert consumer._thread.asked == [{other}, {SOURCE, other}]
