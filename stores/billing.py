@@ -1,20 +1,21 @@
 """Everything that decides invoices, read from PostgreSQL and ClickHouse. Nothing is written."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.billing import counted_by, period_ranges, recomputed
+from domain.errors import Unavailable
 from schemas.billing import BilledMeter, Contracts, Counted, Recomputation
 from schemas.closing import DuePeriod
-from schemas.meters import Aggregation, Meter
+from schemas.meters import Meter
 from schemas.scope import Scope
 from schemas.usage import UsageRange, UsageState
 from stores.clickhouse.aggregates import columns_of, value_of
-from stores.clickhouse.client import ClickhouseClient
+from stores.clickhouse.client import ClickhouseClient, TookTooLong
 from stores.clickhouse.usage_many import recount_of_many, usage_of_many
 from stores.postgres.closings import closable_subscriptions, meters_by_id
 from stores.postgres.customers import customers_by_id
@@ -23,13 +24,10 @@ from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of
 from stores.postgres.plans import get_plan_version, plan_versions_by_id
 
 READS_AT_ONCE = 2
-RANGES_A_READ = 200
-# Columns of the windows that take long to read.
-WIDE: frozenset[Aggregation] = frozenset({"latest", "unique_count"})
 
 _Ranges = Mapping[BilledMeter, UsageRange]
 _Values = dict[BilledMeter, Decimal | None]
-_Side = Callable[[ClickhouseClient, Mapping[str, Meter], Scope, _Ranges, int], Awaitable[_Values]]
+_Side = Callable[[ClickhouseClient, str, str, Sequence[UsageRange], int, Sequence[str]], Awaitable[list[UsageState]]]
 
 
 async def read_contracts(engine: AsyncEngine, subscription_ids: Sequence[str]) -> Contracts:
@@ -52,7 +50,7 @@ async def read_usage(
     ranges: Mapping[Scope, _Ranges],
     cut: int,
 ) -> dict[BilledMeter, Counted]:
-    """All usage of the ranges at cutoff `cut`: a few statements a tenant and environment, whatever their number.
+    """All usage of the ranges at cutoff `cut`: two statements a tenant and environment, whatever their number.
 
     Raises `Unavailable`.
     """
@@ -60,15 +58,14 @@ async def read_usage(
     recounts: _Values = {}
     room = asyncio.Semaphore(READS_AT_ONCE)
 
-    async def read(side: _Side, into: _Values, scope: Scope, part: _Ranges) -> None:
+    async def read(side: _Side, into: _Values, scope: Scope, wanted: _Ranges) -> None:
         async with room:
-            into |= await side(clickhouse, meters, scope, part, cut)
+            into |= await _in_parts(side, clickhouse, meters, scope, wanted, cut)
 
-    parts = [(scope, part) for scope, wanted in ranges.items() for part in _parts(wanted)]
     reads = [
-        asyncio.create_task(read(side, into, scope, part))
-        for scope, part in parts
-        for side, into in ((_from_windows, values), (_from_events, recounts))
+        asyncio.create_task(read(side, into, scope, wanted))
+        for scope, wanted in ranges.items()
+        for side, into in ((usage_of_many, values), (recount_of_many, recounts))
     ]
     try:
         await asyncio.gather(*reads)
@@ -78,54 +75,22 @@ async def read_usage(
     return {one: Counted(value=values[one], recount=recounts[one]) for one in values}
 
 
-def _parts(wanted: _Ranges) -> list[dict[BilledMeter, UsageRange]]:
-    """A statement is bounded in time, and how much it reads is up to the customers in it: so it has not too many."""
-    items = list(wanted.items())
-    return [dict(items[first : first + RANGES_A_READ]) for first in range(0, len(items), RANGES_A_READ)]
-
-
-async def _from_windows(
-    clickhouse: ClickhouseClient,
-    meters: Mapping[str, Meter],
-    scope: Scope,
-    wanted: _Ranges,
-    cut: int,
+async def _in_parts(
+    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], scope: Scope, wanted: _Ranges, cut: int
 ) -> _Values:
-    """Sets of keys and latest values are wide columns of the windows: only what needs them reads them."""
-    values: _Values = {}
-    for alike in _alike(meters, wanted):
-        columns = columns_of({meters[one.meter_id].aggregation for one in alike})
-        asked = [wanted[one] for one in alike]
-        found = await usage_of_many(clickhouse, scope.tenant, scope.environment, asked, cut, columns)
-        values |= _values(meters, alike, found)
-    return values
-
-
-async def _from_events(
-    clickhouse: ClickhouseClient,
-    meters: Mapping[str, Meter],
-    scope: Scope,
-    wanted: _Ranges,
-    cut: int,
-) -> _Values:
-    """In one statement: the matches of an event are stored together."""
+    """In one statement; in two when that takes too long, and so on: how much is read is up to the customers."""
     columns = columns_of({meters[one.meter_id].aggregation for one in wanted})
-    asked = list(wanted.values())
-    found = await recount_of_many(clickhouse, scope.tenant, scope.environment, asked, cut, columns)
-    return _values(meters, list(wanted), found)
-
-
-def _alike(meters: Mapping[str, Meter], wanted: Iterable[BilledMeter]) -> list[list[BilledMeter]]:
-    """Those that read a wide column apart from one another and from the rest."""
-    apart: dict[str, list[BilledMeter]] = {}
-    for one in wanted:
-        aggregation = meters[one.meter_id].aggregation
-        apart.setdefault(aggregation if aggregation in WIDE else "", []).append(one)
-    return list(apart.values())
-
-
-def _values(meters: Mapping[str, Meter], asked: Sequence[BilledMeter], found: Sequence[UsageState]) -> _Values:
-    return {one: value_of(state, meters[one.meter_id].aggregation) for one, state in zip(asked, found, strict=True)}
+    try:
+        found = await side(clickhouse, scope.tenant, scope.environment, list(wanted.values()), cut, columns)
+    except TookTooLong as error:
+        if len(wanted) == 1:
+            raise Unavailable(error.service, error.message) from error
+        items = list(wanted.items())
+        middle = len(items) // 2
+        first, second = dict(items[:middle]), dict(items[middle:])
+        values = await _in_parts(side, clickhouse, meters, scope, first, cut)
+        return values | await _in_parts(side, clickhouse, meters, scope, second, cut)
+    return {one: value_of(state, meters[one.meter_id].aggregation) for one, state in zip(wanted, found, strict=True)}
 
 
 async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Scope, reference: str) -> Recomputation:

@@ -20,11 +20,12 @@ from domain.errors import Unavailable
 from runtime.settings import ClickhouseSettings
 
 SERVICE = "clickhouse"
+_TIMEOUT_EXCEEDED = 159
 # What a server says while it is busy, starting or stopping, or cut off from its replicas: the same statement may work later.
 _TRANSIENT = frozenset(
     {
         3,  # UNEXPECTED_END_OF_FILE
-        159,  # TIMEOUT_EXCEEDED
+        _TIMEOUT_EXCEEDED,
         202,  # TOO_MANY_SIMULTANEOUS_QUERIES
         203,  # NO_FREE_CONNECTION
         209,  # SOCKET_TIMEOUT
@@ -56,6 +57,10 @@ class ClickhouseError(Exception):
         self.code = code
 
 
+class TookTooLong(Unavailable):
+    """The server gave a statement up at its time-out: one that reads less may pass."""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Driver and network errors as `Unavailable` or `ClickhouseError`."""
@@ -63,6 +68,8 @@ def translated() -> Iterator[None]:
         yield
     except DriverDatabaseError as error:
         code = error.code
+        if code == _TIMEOUT_EXCEEDED:
+            raise TookTooLong(SERVICE, f"ClickHouse does not answer: {error}") from error
         if code is None or code in _TRANSIENT:
             raise Unavailable(SERVICE, f"ClickHouse does not answer: {error}") from error
         raise ClickhouseError(code, str(error)) from error

@@ -1,12 +1,15 @@
 """Usage of many ranges in one statement: closings read windows at their cut, recounts read raw events at the same cut.
 
-The ranges are a small table inside the statement (at most `MAX_RANGES`), joined on the reference; every range is merged
-over all references of its customer in ClickHouse, so unique counts are exact across them.
+The ranges are a small table inside the statement, joined on the reference; every range is merged over all references of
+its customer in ClickHouse, so unique counts are exact across them.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
+
+import msgspec
 
 from schemas.usage import UsageRange, UsageState
 from stores.clickhouse.aggregates import (
@@ -21,15 +24,19 @@ from stores.clickhouse.aggregates import (
 )
 from stores.clickhouse.client import ClickhouseClient
 
-MAX_RANGES = 2_000
+# A server takes 128 KiB as one parameter.
+MAX_PARAMETER_BYTES = 90_000
+_RANGE_BYTES = 150
 # Edges of periods lie together at the starts and at the ends: the events in between need not be read.
 MAX_SPANS = 32
 NEAR_S = 3_600
 
 Source = Literal["windows", "events"]
 
-# One entry per range, reference and piece of it: `[lower, upper)` in epoch seconds (windows) or milliseconds (events).
-_Piece = tuple[int, str, str, int, int, int]
+_Spans = Sequence[tuple[int, int]]
+# Place, meter, generation, references, and what is read: `[lower, upper)` in epoch seconds (windows) or milliseconds (events).
+_Piece = tuple[int, str, int, Sequence[str], _Spans]
+_PIECES = "Array(Tuple(UInt32, String, UInt32, Array(String), Array(Tuple(Int64, Int64))))"
 
 
 async def usage_of_many(
@@ -99,8 +106,7 @@ async def usage_of_many_at_positions(
     within a vector that is read after it. The other way round, a block done in between is read though it lies beyond.
     """
     states: list[UsageState] = []
-    for first in range(0, len(ranges), MAX_RANGES):
-        some = ranges[first : first + MAX_RANGES]
+    for some in _parts(ranges):
         parameters: dict[str, Any] = {"tenant": tenant, "environment": environment, "cut": cut_below}
         halves = _halves(client, some, parameters, "windows", ALL_COLUMNS)
         parameters |= {
@@ -112,11 +118,7 @@ async def usage_of_many_at_positions(
             "cut >= {cut:UInt64} AND topic_id = {topic_id:String} AND toInt64(`offset`) <= "
             "transform(partition, {partitions:Array(UInt16)}, {offsets:Array(Int64)}, toInt64(-1))"
         )
-        pieces = [
-            piece
-            for place, one in enumerate(some)
-            for piece in _pieces(place, one, [(epoch_ms(one.start), epoch_ms(one.end))])
-        ]
+        pieces = _pieces((place, one, [(epoch_ms(one.start), epoch_ms(one.end))]) for place, one in enumerate(some))
         if vector and pieces:
             halves.append(_from_events(client, pieces, parameters, "later", later, ALL_COLUMNS))
         states += await _merged(client, halves, parameters, len(some), ALL_COLUMNS)
@@ -133,8 +135,7 @@ async def _read(
     columns: Sequence[str],
 ) -> list[UsageState]:
     states: list[UsageState] = []
-    for first in range(0, len(ranges), MAX_RANGES):
-        some = ranges[first : first + MAX_RANGES]
+    for some in _parts(ranges):
         parameters: dict[str, Any] = {"tenant": tenant, "environment": environment, "cut": cut}
         halves = _halves(client, some, parameters, source, columns)
         states += await _merged(client, halves, parameters, len(some), columns)
@@ -163,16 +164,11 @@ def _halves(
     source: Source,
     columns: Sequence[str],
 ) -> list[str]:
-    from_windows: list[_Piece] = []
-    from_events: list[_Piece] = []
-    for place, one in enumerate(ranges):
-        start, end = epoch_ms(one.start), epoch_ms(one.end)
-        if source == "events":
-            from_events += _pieces(place, one, [(start, end)])
-        else:
-            first, last = whole_minutes(start, end)
-            from_windows += _pieces(place, one, [(first, last)])
-            from_events += _pieces(place, one, ragged_edges(start, end))
+    bounds = [(epoch_ms(one.start), epoch_ms(one.end)) for one in ranges]
+    whole: list[_Spans] = [[] if source == "events" else [whole_minutes(*bound)] for bound in bounds]
+    rest: list[_Spans] = [[bound] if source == "events" else ragged_edges(*bound) for bound in bounds]
+    from_windows = _pieces(zip(itertools.count(), ranges, whole, strict=False))
+    from_events = _pieces(zip(itertools.count(), ranges, rest, strict=False))
     halves = []
     if from_windows:
         halves.append(_from_windows(client, from_windows, parameters, columns))
@@ -181,30 +177,47 @@ def _halves(
     return halves
 
 
-def _pieces(place: int, one: UsageRange, spans: Sequence[tuple[int, int]]) -> list[_Piece]:
-    return [
-        (place, reference, one.meter_id, one.generation, lower, upper)
-        for lower, upper in spans
-        for reference in dict.fromkeys(one.references)
-        if lower < upper
-    ]
+def _parts(ranges: Sequence[UsageRange]) -> Iterator[Sequence[UsageRange]]:
+    """As many of `ranges` at a time as fit into a parameter, in order."""
+    first, size = 0, 0
+    for place, one in enumerate(ranges):
+        weight = _RANGE_BYTES + len(msgspec.json.encode(one.references))
+        if place > first and size + weight > MAX_PARAMETER_BYTES:
+            yield ranges[first:place]
+            first, size = place, 0
+        size += weight
+    if ranges:
+        yield ranges[first:]
+
+
+def _pieces(found: Iterable[tuple[int, UsageRange, _Spans]]) -> list[_Piece]:
+    """Those with anything to read."""
+    pieces: list[_Piece] = []
+    for place, one, spans in found:
+        read = [(lower, upper) for lower, upper in spans if lower < upper]
+        if read and one.references:
+            pieces.append((place, one.meter_id, one.generation, tuple(dict.fromkeys(one.references)), read))
+    return pieces
 
 
 def _table(pieces: Sequence[_Piece], parameters: dict[str, Any], name: str) -> str:
-    """The pieces as a table `p`, passed as one array parameter a column."""
-    columns = (
-        ("place", "UInt32"),
-        ("reference", "String"),
-        ("meter_id", "String"),
-        ("meter_generation", "UInt32"),
-        ("lower", "Int64"),
-        ("upper", "Int64"),
+    """The pieces as a table `p`, passed as one text: arrays cost ClickHouse and its driver time an element."""
+    parameters |= {
+        f"{name}_pieces": msgspec.json.encode(pieces).decode(),
+        f"{name}_references": msgspec.json.encode(sorted({one for piece in pieces for one in piece[3]})).decode(),
+        f"{name}_meters": sorted({piece[1] for piece in pieces}),
+        f"{name}_generations": sorted({piece[2] for piece in pieces}),
+    }
+    return (
+        "(SELECT r.1 AS place, r.2 AS meter_id, r.3 AS meter_generation, arrayJoin(r.4) AS reference, "
+        "arrayJoin(r.5) AS span, span.1 AS lower, span.2 AS upper FROM "
+        f"(SELECT arrayJoin(JSONExtract({{{name}_pieces:String}}, '{_PIECES}')) AS r))"
     )
-    arrays = []
-    for position, (column, kind) in enumerate(columns):
-        parameters[f"{name}_{column}"] = [piece[position] for piece in pieces]
-        arrays.append(f"{{{name}_{column}:Array({kind})}} AS {column}")
-    return f"(SELECT {', '.join(column for column, _ in columns)} FROM system.one ARRAY JOIN {', '.join(arrays)})"
+
+
+def _named(name: str) -> str:
+    """What a column is IN to belong to one of the pieces' customers."""
+    return f"JSONExtract({{{name}_references:String}}, 'Array(String)')"
 
 
 def _spans(pieces: Sequence[_Piece], near: int) -> list[tuple[int, int]]:
@@ -212,7 +225,7 @@ def _spans(pieces: Sequence[_Piece], near: int) -> list[tuple[int, int]]:
     use. One over everything where they would be many.
     """
     spans: list[tuple[int, int]] = []
-    for lower, upper in sorted({piece[4:6] for piece in pieces}):
+    for lower, upper in sorted({span for piece in pieces for span in piece[4]}):
         if spans and lower - spans[-1][1] < near:
             spans[-1] = (spans[-1][0], max(spans[-1][1], upper))
         else:
@@ -245,9 +258,8 @@ def _from_windows(
         f"INNER JOIN {table} AS p ON w.customer = p.reference AND w.meter = p.meter_id "
         "AND w.generation = p.meter_generation "
         "WHERE w.tenant = {tenant:String} AND w.environment = {environment:String} AND w.cut < {cut:UInt64} "
-        "AND w.meter IN {whole_meter_id:Array(String)} AND w.generation IN {whole_meter_generation:Array(UInt32)} "
-        "AND w.customer IN {whole_reference:Array(String)} "
-        f"AND {within} "
+        "AND w.meter IN {whole_meters:Array(String)} AND w.generation IN {whole_generations:Array(UInt32)} "
+        f"AND w.customer IN {_named('whole')} AND {within} "
         "AND toUnixTimestamp(w.minute) >= p.lower AND toUnixTimestamp(w.minute) < p.upper"
     )
 
@@ -267,7 +279,7 @@ def _from_events(
         f"m.generation AS meter_generation, m.value AS value, m.unique_key AS unique_key "
         f"FROM {client.reads('events')} AS e ARRAY JOIN e.matches AS m "
         "WHERE tenant = {tenant:String} AND environment = {environment:String} "
-        f"AND customer IN {{{name}_reference:Array(String)}} AND m.meter IN {{{name}_meter_id:Array(String)}} "
+        f"AND customer IN {_named(name)} AND m.meter IN {{{name}_meters:Array(String)}} "
         f"AND {within} AND {condition}"
     )
     return (

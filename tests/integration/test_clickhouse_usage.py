@@ -183,6 +183,30 @@ async def test_many_ranges_at_a_cut_equal_the_fold_and_their_recount(
             assert values == [value_of(whole[place], meter.aggregation) for place in alike]
 
 
+async def test_a_customer_of_any_name_is_found(client: ClickhouseClient) -> None:
+    name = "a \"quoted\" 'odd' \\ näme\t\N{SNOWMAN}"
+    at = START - timedelta(days=10)
+    odd = TestEvent(
+        id="odd",
+        customer=name,
+        time=at,
+        amount=Decimal(7),
+        user="ann",
+        region="eu",
+        partition=1,
+        offset=100_000,
+        index=0,
+        cut=1,
+    )
+    await insert_events(client, [odd], SystemClock().now() + timedelta(minutes=1))
+    day = UsageRange(
+        meter_id="met_sum", generation=1, references=("other", name), start=at, end=at + timedelta(days=1, seconds=1)
+    )
+    for read in (usage_of_many, recount_of_many):
+        [found] = await read(client, TENANT, ENVIRONMENT, [day], 2)
+        assert (found.matches, found.total) == (1, Decimal(7))
+
+
 async def test_a_seed_reads_whole_cuts_from_windows_and_the_rest_by_position(
     client: ClickhouseClient, events: list[TestEvent]
 ) -> None:
