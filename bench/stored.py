@@ -35,11 +35,11 @@ _FILL = """
     FROM (SELECT number + {{first:UInt64}} AS n FROM numbers({{count:UInt64}}))
 """
 
-# One block after another, each as it comes: not cut by the server, and not spread over its threads.
+# The rows of an insert are one block: as many as it takes are put together, and no fewer because of their bytes.
 _SETTINGS = {
     "max_block_size": ROWS_AN_INSERT,
     "max_insert_block_size": ROWS_AN_INSERT,
-    "min_insert_block_size_rows": 0,
+    "min_insert_block_size_rows": ROWS_AN_INSERT,
     "min_insert_block_size_bytes": 0,
     "max_insert_threads": 1,
     "max_execution_time": FILLED_WITHIN_S,

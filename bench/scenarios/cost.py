@@ -5,8 +5,6 @@ Part of the scenario `usage`, which stores the events: figures of a scenario of 
 
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from bench.figures import Measured
 from bench.load import connected, drive
 from bench.rig import Rig
@@ -23,33 +21,12 @@ _ON_DISK = (
 )
 
 
-class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one repeat: CPU seconds per million events, and what the log grew by for each."""
-
-    cpu_s: dict[str, float]
-    log_bytes: float
-
-
 async def at(rig: Rig, client: ClickhouseClient, stored: int, quiet: Callable[[], Awaitable[None]]) -> list[Measured]:
-    """`quiet` returns once nothing works in the background: what was set off is part of the cost."""
-    repeats = [await once(rig, quiet) for _ in range(rig.scale.repeats)]
-    rows = {
-        "worker and ClickHouse": tuple(sum(one.cpu_s[name] for name in STORING) for one in repeats),
-        "all processes": tuple(sum(one.cpu_s.values()) for one in repeats),
-    }
-    rows |= {name: tuple(one.cpu_s[name] for one in repeats) for name in PROCESSES}
-    figures = [measured(stored, name, "CPU s/million", values) for name, values in rows.items()]
-    held = {"bytes of the log": tuple(one.log_bytes for one in repeats)}
-    held |= {f"bytes of {name}": (value,) for name, value in (await bytes_of(client)).items()}
-    return [*figures, *(measured(stored, name, "B/event", values) for name, values in held.items())]
+    """`quiet` returns once nothing works in the background: what was set off is part of the cost.
 
-
-def measured(stored: int, name: str, unit: str, values: tuple[float, ...]) -> Measured:
-    return Measured(scenario=NAME, figure=f"{stored:,} stored events, {name}", unit=unit, values=values)
-
-
-async def once(rig: Rig, quiet: Callable[[], Awaitable[None]]) -> Spent:
-    events = max(CLIENTS, rig.scale.events // SIZE) * SIZE
+    One stretch instead of repeats: ClickHouse merges after every so many blocks, and part of a merge says nothing.
+    """
+    events = max(CLIENTS, rig.scale.events * rig.scale.repeats // SIZE) * SIZE
     encoded = [rig.encode(body) for body in rig.events.bodies(events // SIZE, SIZE)]
     await quiet()
     log_bytes, before = log_bytes_of(rig), rig.processes.usage()
@@ -58,10 +35,18 @@ async def once(rig: Rig, quiet: Callable[[], Awaitable[None]]) -> Spent:
     await rig.settled()
     await quiet()
     after = rig.processes.usage()
-    return Spent(
-        cpu_s={name: (after[name].cpu_s - before[name].cpu_s) / events * _MILLION for name in PROCESSES},
-        log_bytes=(log_bytes_of(rig) - log_bytes) / events,
-    )
+    spent = {name: (after[name].cpu_s - before[name].cpu_s) / events * _MILLION for name in PROCESSES}
+    together = {
+        "worker and ClickHouse": sum(spent[name] for name in STORING),
+        "all processes": sum(spent.values()),
+    }
+    held = {"bytes of the log": (log_bytes_of(rig) - log_bytes) / events}
+    held |= {f"bytes of {name}": size for name, size in (await bytes_of(client)).items()}
+    return [
+        Measured(scenario=NAME, figure=f"{stored:,} stored events, {name}", unit=unit, values=(value,))
+        for unit, rows in (("CPU s/million", together | spent), ("B/event", held))
+        for name, value in rows.items()
+    ]
 
 
 def log_bytes_of(rig: Rig) -> int:

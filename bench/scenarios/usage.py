@@ -1,8 +1,8 @@
 """`GET /v1/usage` over stored events, and what it costs to store more of them: both as the stored events grow tenfold.
 
 The stored events are those of the 30 days before today, EACH of every customer, in the order of their times: more events
-are more customers. An event of a customer comes every four minutes, so that minutes hardly aggregate anything: for the
-windows that is the worst case. Merges in the background are waited for and never forced.
+are more customers. A customer has TOGETHER events within a minute, and then none for a while: of ten events the windows
+hold four rows. Merges in the background are waited for and never forced.
 """
 
 import asyncio
@@ -30,12 +30,15 @@ NAME = "usage"
 DAYS = 30
 DAY = timedelta(days=1)
 EACH = 10_000  # events a customer
+TOGETHER = 10  # of them in a minute
 ASKED = 20  # customers that are asked for in turn
 # Stored events for one event of the scale.
 LEVELS = (10, 100)
 MERGED_WITHIN_S = 120.0
 PERCENTS = (50, 95)
-_GAP_MS = DAYS * 86_400_000 // EACH
+_MINUTES = DAYS * 1440
+# Between two minutes in which a customer has events.
+_GAP_MINUTES = _MINUTES * TOGETHER // EACH
 _MS = 1000
 
 
@@ -68,7 +71,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(rig: Rig) -> list[Measured]:
-    levels = LEVELS if rig.scale.repeats > 1 else LEVELS[:1]
+    levels = LEVELS[:1] if rig.scale.quick else LEVELS
     return await at_levels(rig, [rig.scale.events * level for level in levels])
 
 
@@ -116,8 +119,10 @@ async def fill(client: ClickhouseClient, stored: Stored, filled: int, count: int
     """Stores the events from the number `filled` up to `count`: those of the customers that come new, by time."""
     known, new = filled // EACH, (count - filled) // EACH
     place = f"(n - {filled})"
-    gap_ms = f"intDiv({place}, {new}) * {_GAP_MS} + intDiv({place} % {new} * {_GAP_MS}, {new})"
-    at = f"fromUnixTimestamp64Milli(toInt64({int(stored.start.timestamp()) * 1000} + {gap_ms}), 'UTC')"
+    busy = f"intDiv({place}, {TOGETHER})"  # counts the busy minutes of all customers
+    customer = f"({busy} % {new})"
+    minute = f"intDiv({busy}, {new}) * {_GAP_MINUTES} + {customer} % {_GAP_MINUTES}"
+    at_s = f"{int(stored.start.timestamp())} + ({minute}) * 60 + {place} % {TOGETHER}"
     await fill_events(
         client,
         topic=NAME,
@@ -125,8 +130,8 @@ async def fill(client: ClickhouseClient, stored: Stored, filled: int, count: int
         tokens=stored.tokens.id,
         first=filled,
         count=count - filled,
-        customer=f"concat('stored-', toString({known} + {place} % {new}))",
-        at=at,
+        customer=f"concat('stored-', toString({known} + {customer}))",
+        at=f"fromUnixTimestamp64Milli(toInt64(({at_s}) * 1000), 'UTC')",
         log_day="toDate(happened_at)",
     )
 
