@@ -25,10 +25,7 @@ _NUMBER = r"(?P<x>[\d,]+)"
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
-    """One plot: the figures of `scenario` whose text is `pattern`, by its number `x`, a line for each `name` in it.
-
-    `y` says which numbers are drawn: the value or its ceiling.
-    """
+    """One plot: the figures of `scenario` whose text is `pattern`, by its number `x`, a line for each `name` in it."""
 
     file: str
     title: str
@@ -38,6 +35,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
     pattern: str
     aim: float | None = None
     ceilings: bool = False
+    logarithmic: bool = False  # `y` too
 
 
 CURVES = (
@@ -49,6 +47,7 @@ CURVES = (
         scenario="ingest",
         pattern=rf"{_NUMBER} events? a request, (?:64|32|16|8|4) clients",
         ceilings=True,
+        logarithmic=True,
     ),
     Curve(
         file="freshness",
@@ -106,7 +105,13 @@ def plot_of(curve: Curve, results: Sequence[Result]) -> Plot | None:
         lines.append(Line(name="ceiling: the parts by themselves", points=tuple(sorted(ceilings.items())), limit=True))
     if curve.aim is not None:
         lines.append(Line(name="target", points=tuple((x, curve.aim) for x in places), limit=True))
-    return Plot(title=curve.title, x_label=curve.x_label, y_label=curve.y_label, lines=tuple(lines))
+    return Plot(
+        title=curve.title,
+        x_label=curve.x_label,
+        y_label=curve.y_label,
+        lines=tuple(lines),
+        logarithmic=curve.logarithmic,
+    )
 
 
 # --- the pages ------------------------------------------------------------------------------------------------------

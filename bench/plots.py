@@ -27,12 +27,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plot(msgspec.Struct, frozen=True, kw_only=True):
-    """`x` is logarithmic, `y` begins at 0."""
+    """`x` is logarithmic; `y` begins at 0, unless it is logarithmic too."""
 
     title: str
     x_label: str
     y_label: str
     lines: tuple[Line, ...]
+    logarithmic: bool = False
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +65,12 @@ def linear_ticks(highest: float, count: int = TICKS) -> list[float]:
     return [step * place for place in range(math.ceil(highest / step * (1 - 1e-9)) + 1)]
 
 
+def decades(lowest: float, highest: float) -> list[float]:
+    """The powers of ten that lie around the values: two at least."""
+    first, last = math.floor(math.log10(lowest) + 1e-9), math.ceil(math.log10(highest) - 1e-9)
+    return [10.0**power for power in range(first, max(last, first + 1) + 1)]
+
+
 def short(value: float) -> str:
     """1,234,567 as 1.2M: three digits at most."""
     for limit, suffix in ((_THOUSAND**3, "G"), (_THOUSAND**2, "M"), (_THOUSAND, "k")):
@@ -80,10 +87,11 @@ def svg_of(plot: Plot) -> str:
     legend = list(legend_places(plot.lines))
     top = TOP + legend[-1][1]
     lowest, highest = min(x for x, _ in points), max(x for x, _ in points)
-    y_ticks = linear_ticks(max(y for _, y in points))
+    values = [value for _, value in points]
+    y_ticks = decades(min(values), max(values)) if plot.logarithmic else linear_ticks(max(values))
     # A little room beside the first and the last point, so that no mark lies on the frame.
     x = Scale(low=lowest / 1.25, high=highest * 1.25, start=LEFT, end=WIDTH - RIGHT, logarithmic=True)
-    y = Scale(low=0, high=y_ticks[-1], start=HEIGHT - BOTTOM, end=top)
+    y = Scale(low=y_ticks[0], high=y_ticks[-1], start=HEIGHT - BOTTOM, end=top, logarithmic=plot.logarithmic)
     size = f"viewBox='0 0 {WIDTH} {HEIGHT}' width='{WIDTH}' height='{HEIGHT}'"
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' {size} role='img' {FONT} font-size='12'>",
@@ -139,9 +147,9 @@ def _drawn(line: Line, colour: str, x: Scale, y: Scale) -> Iterator[str]:
     path = "L".join(f"{px:.1f} {py:.1f}" for px, py, _ in places)
     dashes = " stroke-dasharray='5 4'" if line.limit else ""
     yield f"<path d='M{path}' fill='none' stroke='{colour}' stroke-width='2.5' stroke-linejoin='round'{dashes}/>"
-    if line.limit:  # below it, and once: it is there to be compared with
-        px, py, value = places[0]
-        yield _text(px, py + 16, short(value), anchor="middle", colour=colour, halo=True)
+    if line.limit:  # once: it is there to be compared with
+        px, py, value = places[-1]
+        yield _text(px, py - 8, short(value), anchor="middle", colour=colour, halo=True)
         return
     for px, py, value in places:
         yield f"<circle cx='{px:.1f}' cy='{py:.1f}' r='4' fill='{colour}' stroke='{PAPER}' stroke-width='1.5'/>"

@@ -10,7 +10,7 @@ import pytest
 from bench import capacity, pages
 from bench.capacity import Costs, MissingFigure
 from bench.figures import Measured, Result
-from bench.plots import Line, Plot, Scale, linear_ticks, short, svg_of
+from bench.plots import Line, Plot, Scale, decades, linear_ticks, short, svg_of
 from bench.published import published_results
 from bench.report import write_results
 from bench.targets import TARGETS, Target
@@ -48,6 +48,11 @@ def test_ticks_are_round_and_hold_the_greatest_value(highest: float) -> None:
     assert 3 <= len(ticks) <= 7
     step = ticks[1] / 10.0 ** math.floor(math.log10(ticks[1]))
     assert min(abs(step - nice) for nice in (1, 2, 2.5, 5, 10)) < 1e-9
+
+
+def test_decades_lie_around_the_values_and_are_two_at_least() -> None:
+    assert decades(13_600, 1_658_000) == [1e4, 1e5, 1e6, 1e7]
+    assert decades(100, 100) == [100, 1000]
 
 
 def test_nothing_measured_above_zero_still_has_an_axis() -> None:
