@@ -34,7 +34,7 @@ TOGETHER = 10  # of them in a minute
 ASKED = 20  # customers that are asked for in turn
 # Stored events for one event of the scale.
 LEVELS = (10, 100)
-MERGED_WITHIN_S = 120.0
+MERGED_WITHIN_S = 900.0
 PERCENTS = (50, 95)
 _MINUTES = DAYS * 1440
 # Between two minutes in which a customer has events.
