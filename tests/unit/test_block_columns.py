@@ -71,14 +71,14 @@ def records(random: Random, values: list[Any]) -> list[LogRecord]:
     for offset in range(random.randrange(1, 8)):
         events = [
             {
-                "id": f"e{random.randrange(60)}",
+                "id": f"e{random.randrange(150)}",
                 "type": random.choice(["call", "call", "ring", "none"]),
                 "customer": random.choice(["c0", "c1", "nobody"]),
                 "source": random.choice(["", "s"]),
                 "time": (AT - timedelta(milliseconds=random.randrange(3000))).isoformat(),
                 "properties": {"n": random.choice(values), "r": random.choice(["eu", "us", ""]), "o": {"p": 1}},
             }
-            for _ in range(random.randrange(9))
+            for _ in range(random.randrange(25))
         ]
         found.append(
             LogRecord(
