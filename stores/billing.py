@@ -16,18 +16,19 @@ from schemas.scope import Scope
 from schemas.usage import UsageRange, UsageState
 from stores.clickhouse.aggregates import columns_of, value_of
 from stores.clickhouse.client import ClickhouseClient, TookTooLong
-from stores.clickhouse.usage_many import recount_of_many, usage_of_many
+from stores.clickhouse.usage_many import recount_of_scopes, usage_of_scopes
 from stores.postgres.closings import closable_subscriptions, meters_by_id
 from stores.postgres.customers import customers_by_id
 from stores.postgres.engine import transaction
 from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of
 from stores.postgres.plans import get_plan_version, plan_versions_by_id
 
-READS_AT_ONCE = 2
-
 _Ranges = Mapping[BilledMeter, UsageRange]
+_Wanted = Sequence[tuple[Scope, BilledMeter, UsageRange]]
 _Values = dict[BilledMeter, Decimal | None]
-_Side = Callable[[ClickhouseClient, str, str, Sequence[UsageRange], int, Sequence[str]], Awaitable[list[UsageState]]]
+_Side = Callable[
+    [ClickhouseClient, Sequence[tuple[Scope, UsageRange]], int, Sequence[str]], Awaitable[list[UsageState]]
+]
 
 
 async def read_contracts(engine: AsyncEngine, subscription_ids: Sequence[str]) -> Contracts:
@@ -50,47 +51,40 @@ async def read_usage(
     ranges: Mapping[Scope, _Ranges],
     cut: int,
 ) -> dict[BilledMeter, Counted]:
-    """All usage of the ranges at cutoff `cut`: two statements a tenant and environment, whatever their number.
+    """All usage of the ranges at cutoff `cut`: two statements side by side, whatever their number and tenants.
 
     Raises `Unavailable`.
     """
-    values: _Values = {}
-    recounts: _Values = {}
-    room = asyncio.Semaphore(READS_AT_ONCE)
-
-    async def read(side: _Side, into: _Values, scope: Scope, wanted: _Ranges) -> None:
-        async with room:
-            into |= await _in_parts(side, clickhouse, meters, scope, wanted, cut)
-
+    wanted = [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
     reads = [
-        asyncio.create_task(read(side, into, scope, wanted))
-        for scope, wanted in ranges.items()
-        for side, into in ((usage_of_many, values), (recount_of_many, recounts))
+        asyncio.create_task(_in_parts(side, clickhouse, meters, wanted, cut))
+        for side in (usage_of_scopes, recount_of_scopes)
     ]
     try:
-        await asyncio.gather(*reads)
+        values, recounts = await asyncio.gather(*reads)
     finally:
-        for one in reads:  # after a failure nobody waits for the others
-            one.cancel()
-    return {one: Counted(value=values[one], recount=recounts[one]) for one in values}
+        for read in reads:  # after a failure nobody waits for the other
+            read.cancel()
+    return {billed: Counted(value=values[billed], recount=recounts[billed]) for billed in values}
 
 
 async def _in_parts(
-    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], scope: Scope, wanted: _Ranges, cut: int
+    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted, cut: int
 ) -> _Values:
     """In one statement; in two when that takes too long, and so on: how much is read is up to the customers."""
-    columns = columns_of({meters[one.meter_id].aggregation for one in wanted})
+    columns = columns_of({meters[billed.meter_id].aggregation for _, billed, _ in wanted})
     try:
-        found = await side(clickhouse, scope.tenant, scope.environment, list(wanted.values()), cut, columns)
+        found = await side(clickhouse, [(scope, one) for scope, _, one in wanted], cut, columns)
     except TookTooLong as error:
         if len(wanted) == 1:
             raise Unavailable(error.service, error.message) from error
-        items = list(wanted.items())
-        middle = len(items) // 2
-        first, second = dict(items[:middle]), dict(items[middle:])
-        values = await _in_parts(side, clickhouse, meters, scope, first, cut)
-        return values | await _in_parts(side, clickhouse, meters, scope, second, cut)
-    return {one: value_of(state, meters[one.meter_id].aggregation) for one, state in zip(wanted, found, strict=True)}
+        middle = len(wanted) // 2
+        values = await _in_parts(side, clickhouse, meters, wanted[:middle], cut)
+        return values | await _in_parts(side, clickhouse, meters, wanted[middle:], cut)
+    return {
+        billed: value_of(state, meters[billed.meter_id].aggregation)
+        for (_, billed, _), state in zip(wanted, found, strict=True)
+    }
 
 
 async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Scope, reference: str) -> Recomputation:

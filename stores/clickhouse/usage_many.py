@@ -4,13 +4,13 @@ The ranges are a small table inside the statement, joined on the reference; ever
 its customer in ClickHouse, so unique counts are exact across them.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
+from schemas.scope import Scope
 from schemas.usage import UsageRange, UsageState
 from stores.clickhouse.aggregates import (
     ALL_COLUMNS,
@@ -34,9 +34,11 @@ NEAR_S = 3_600
 Source = Literal["windows", "events"]
 
 _Spans = Sequence[tuple[int, int]]
-# Place, meter, generation, references, and what is read: `[lower, upper)` in epoch seconds (windows) or milliseconds (events).
-_Piece = tuple[int, str, int, Sequence[str], _Spans]
-_PIECES = "Array(Tuple(UInt32, String, UInt32, Array(String), Array(Tuple(Int64, Int64))))"
+# Place, tenant, environment, meter, generation, references, and what is read: `[lower, upper)` in epoch seconds (windows) or
+# milliseconds (events).
+_Piece = tuple[int, str, str, str, int, Sequence[str], _Spans]
+_PIECES = "Array(Tuple(UInt32, String, String, String, UInt32, Array(String), Array(Tuple(Int64, Int64))))"
+_Scoped = tuple[Scope, UsageRange]
 
 
 async def usage_of_many(
@@ -52,7 +54,15 @@ async def usage_of_many(
     Whole minutes come from the windows, ragged edges from events. For a complete cutoff (`Cuts.wait_complete`) the
     answer is the same for ever.
     """
-    return await _read(client, tenant, environment, ranges, cut, "windows", columns)
+    scope = Scope(tenant, environment)
+    return await usage_of_scopes(client, [(scope, one) for one in ranges], cut, columns)
+
+
+async def usage_of_scopes(
+    client: ClickhouseClient, ranges: Sequence[_Scoped], cut: int, columns: Sequence[str] = ALL_COLUMNS
+) -> list[UsageState]:
+    """`usage_of_many` over ranges of several tenants and environments."""
+    return await _read(client, ranges, cut, "windows", columns)
 
 
 async def recount_of_many(
@@ -64,7 +74,15 @@ async def recount_of_many(
     columns: Sequence[str] = ALL_COLUMNS,
 ) -> list[UsageState]:
     """The same from raw events alone: what verifies `usage_of_many` before it is billed."""
-    return await _read(client, tenant, environment, ranges, cut, "events", columns)
+    scope = Scope(tenant, environment)
+    return await recount_of_scopes(client, [(scope, one) for one in ranges], cut, columns)
+
+
+async def recount_of_scopes(
+    client: ClickhouseClient, ranges: Sequence[_Scoped], cut: int, columns: Sequence[str] = ALL_COLUMNS
+) -> list[UsageState]:
+    """`recount_of_many` over ranges of several tenants and environments."""
+    return await _read(client, ranges, cut, "events", columns)
 
 
 async def usage_at_positions(
@@ -106,8 +124,9 @@ async def usage_of_many_at_positions(
     within a vector that is read after it. The other way round, a block done in between is read though it lies beyond.
     """
     states: list[UsageState] = []
-    for some in _parts(ranges):
-        parameters: dict[str, Any] = {"tenant": tenant, "environment": environment, "cut": cut_below}
+    scope = Scope(tenant, environment)
+    for some in _parts([(scope, one) for one in ranges]):
+        parameters: dict[str, Any] = {"cut": cut_below}
         halves = _halves(client, some, parameters, "windows", ALL_COLUMNS)
         parameters |= {
             "topic_id": topic_id,
@@ -118,7 +137,7 @@ async def usage_of_many_at_positions(
             "cut >= {cut:UInt64} AND topic_id = {topic_id:String} AND toInt64(`offset`) <= "
             "transform(partition, {partitions:Array(UInt16)}, {offsets:Array(Int64)}, toInt64(-1))"
         )
-        pieces = _pieces((place, one, [(epoch_ms(one.start), epoch_ms(one.end))]) for place, one in enumerate(some))
+        pieces = _pieces(some, [[(epoch_ms(one.start), epoch_ms(one.end))] for _, one in some])
         if vector and pieces:
             halves.append(_from_events(client, pieces, parameters, "later", later, ALL_COLUMNS))
         states += await _merged(client, halves, parameters, len(some), ALL_COLUMNS)
@@ -127,16 +146,14 @@ async def usage_of_many_at_positions(
 
 async def _read(
     client: ClickhouseClient,
-    tenant: str,
-    environment: str,
-    ranges: Sequence[UsageRange],
+    ranges: Sequence[_Scoped],
     cut: int,
     source: Source,
     columns: Sequence[str],
 ) -> list[UsageState]:
     states: list[UsageState] = []
     for some in _parts(ranges):
-        parameters: dict[str, Any] = {"tenant": tenant, "environment": environment, "cut": cut}
+        parameters: dict[str, Any] = {"cut": cut}
         halves = _halves(client, some, parameters, source, columns)
         states += await _merged(client, halves, parameters, len(some), columns)
     return states
@@ -159,16 +176,15 @@ async def _merged(
 
 def _halves(
     client: ClickhouseClient,
-    ranges: Sequence[UsageRange],
+    ranges: Sequence[_Scoped],
     parameters: dict[str, Any],
     source: Source,
     columns: Sequence[str],
 ) -> list[str]:
-    bounds = [(epoch_ms(one.start), epoch_ms(one.end)) for one in ranges]
+    bounds = [(epoch_ms(one.start), epoch_ms(one.end)) for _, one in ranges]
     whole: list[_Spans] = [[] if source == "events" else [whole_minutes(*bound)] for bound in bounds]
     rest: list[_Spans] = [[bound] if source == "events" else ragged_edges(*bound) for bound in bounds]
-    from_windows = _pieces(zip(itertools.count(), ranges, whole, strict=False))
-    from_events = _pieces(zip(itertools.count(), ranges, rest, strict=False))
+    from_windows, from_events = _pieces(ranges, whole), _pieces(ranges, rest)
     halves = []
     if from_windows:
         halves.append(_from_windows(client, from_windows, parameters, columns))
@@ -177,11 +193,11 @@ def _halves(
     return halves
 
 
-def _parts(ranges: Sequence[UsageRange]) -> Iterator[Sequence[UsageRange]]:
+def _parts(ranges: Sequence[_Scoped]) -> Iterator[Sequence[_Scoped]]:
     """As many of `ranges` at a time as fit into a parameter, in order."""
     first, size = 0, 0
-    for place, one in enumerate(ranges):
-        weight = _RANGE_BYTES + len(msgspec.json.encode(one.references))
+    for place, (scope, one) in enumerate(ranges):
+        weight = _RANGE_BYTES + len(msgspec.json.encode((scope, one.references)))
         if place > first and size + weight > MAX_PARAMETER_BYTES:
             yield ranges[first:place]
             first, size = place, 0
@@ -190,13 +206,14 @@ def _parts(ranges: Sequence[UsageRange]) -> Iterator[Sequence[UsageRange]]:
         yield ranges[first:]
 
 
-def _pieces(found: Iterable[tuple[int, UsageRange, _Spans]]) -> list[_Piece]:
+def _pieces(ranges: Sequence[_Scoped], spans: Sequence[_Spans]) -> list[_Piece]:
     """Those with anything to read."""
     pieces: list[_Piece] = []
-    for place, one, spans in found:
-        read = [(lower, upper) for lower, upper in spans if lower < upper]
-        if read and one.references:
-            pieces.append((place, one.meter_id, one.generation, tuple(dict.fromkeys(one.references)), read))
+    for place, ((scope, one), wanted) in enumerate(zip(ranges, spans, strict=True)):
+        read = [(lower, upper) for lower, upper in wanted if lower < upper]
+        references = tuple(dict.fromkeys(one.references))
+        if read and references:
+            pieces.append((place, scope.tenant, scope.environment, one.meter_id, one.generation, references, read))
     return pieces
 
 
@@ -204,13 +221,15 @@ def _table(pieces: Sequence[_Piece], parameters: dict[str, Any], name: str) -> s
     """The pieces as a table `p`, passed as one text: arrays cost ClickHouse and its driver time an element."""
     parameters |= {
         f"{name}_pieces": msgspec.json.encode(pieces).decode(),
-        f"{name}_references": msgspec.json.encode(sorted({one for piece in pieces for one in piece[3]})).decode(),
-        f"{name}_meters": sorted({piece[1] for piece in pieces}),
-        f"{name}_generations": sorted({piece[2] for piece in pieces}),
+        f"{name}_references": msgspec.json.encode(sorted({one for piece in pieces for one in piece[5]})).decode(),
+        f"{name}_tenants": sorted({piece[1] for piece in pieces}),
+        f"{name}_environments": sorted({piece[2] for piece in pieces}),
+        f"{name}_meters": sorted({piece[3] for piece in pieces}),
+        f"{name}_generations": sorted({piece[4] for piece in pieces}),
     }
     return (
-        "(SELECT r.1 AS place, r.2 AS meter_id, r.3 AS meter_generation, arrayJoin(r.4) AS reference, "
-        "arrayJoin(r.5) AS span, span.1 AS lower, span.2 AS upper FROM "
+        "(SELECT r.1 AS place, r.2 AS of_tenant, r.3 AS of_environment, r.4 AS meter_id, r.5 AS meter_generation, "
+        "arrayJoin(r.6) AS reference, arrayJoin(r.7) AS span, span.1 AS lower, span.2 AS upper FROM "
         f"(SELECT arrayJoin(JSONExtract({{{name}_pieces:String}}, '{_PIECES}')) AS r))"
     )
 
@@ -225,7 +244,7 @@ def _spans(pieces: Sequence[_Piece], near: int) -> list[tuple[int, int]]:
     use. One over everything where they would be many.
     """
     spans: list[tuple[int, int]] = []
-    for lower, upper in sorted({span for piece in pieces for span in piece[4]}):
+    for lower, upper in sorted({span for piece in pieces for span in piece[6]}):
         if spans and lower - spans[-1][1] < near:
             spans[-1] = (spans[-1][0], max(spans[-1][1], upper))
         else:
@@ -256,8 +275,9 @@ def _from_windows(
     return (
         f"SELECT p.place AS place, {window_columns(columns)} FROM {client.reads('usage_windows')} AS w "
         f"INNER JOIN {table} AS p ON w.customer = p.reference AND w.meter = p.meter_id "
-        "AND w.generation = p.meter_generation "
-        "WHERE w.tenant = {tenant:String} AND w.environment = {environment:String} AND w.cut < {cut:UInt64} "
+        "AND w.generation = p.meter_generation AND w.tenant = p.of_tenant AND w.environment = p.of_environment "
+        "WHERE w.tenant IN {whole_tenants:Array(String)} AND w.environment IN {whole_environments:Array(String)} "
+        "AND w.cut < {cut:UInt64} "
         "AND w.meter IN {whole_meters:Array(String)} AND w.generation IN {whole_generations:Array(UInt32)} "
         f"AND w.customer IN {_named('whole')} AND {within} "
         "AND toUnixTimestamp(w.minute) >= p.lower AND toUnixTimestamp(w.minute) < p.upper"
@@ -275,16 +295,16 @@ def _from_events(
     table = _table(pieces, parameters, name)
     within = _in_spans(pieces, parameters, name, "time", "fromUnixTimestamp64Milli({}, 'UTC')", NEAR_S * 1000)
     matched = (
-        "SELECT customer, time, logged_at, partition, `offset`, `index`, m.meter AS meter_id, "
+        "SELECT tenant, environment, customer, time, logged_at, partition, `offset`, `index`, m.meter AS meter_id, "
         f"m.generation AS meter_generation, m.value AS value, m.unique_key AS unique_key "
         f"FROM {client.reads('events')} AS e ARRAY JOIN e.matches AS m "
-        "WHERE tenant = {tenant:String} AND environment = {environment:String} "
+        f"WHERE tenant IN {{{name}_tenants:Array(String)}} AND environment IN {{{name}_environments:Array(String)}} "
         f"AND customer IN {_named(name)} AND m.meter IN {{{name}_meters:Array(String)}} "
         f"AND {within} AND {condition}"
     )
     return (
         f"SELECT p.place AS place, {event_columns(columns)} FROM ({matched}) AS m "
         f"INNER JOIN {table} AS p ON m.customer = p.reference AND m.meter_id = p.meter_id "
-        "AND m.meter_generation = p.meter_generation "
+        "AND m.meter_generation = p.meter_generation AND m.tenant = p.of_tenant AND m.environment = p.of_environment "
         "WHERE toUnixTimestamp64Milli(m.time) >= p.lower AND toUnixTimestamp64Milli(m.time) < p.upper GROUP BY place"
     )

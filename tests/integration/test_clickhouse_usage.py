@@ -13,13 +13,21 @@ from domain.errors import Invalid
 from domain.windows import cut_windows
 from runtime.clock import SystemClock
 from schemas.meters import AggregateState, Meter
+from schemas.scope import Scope
 from schemas.usage import UsageQuery, UsageRange, UsageState
 from stores.clickhouse.aggregates import columns_of, value_of
 from stores.clickhouse.client import ClickhouseClient
 from stores.clickhouse.usage import UsageStore
-from stores.clickhouse.usage_many import recount_of_many, usage_at_positions, usage_of_many
+from stores.clickhouse.usage_many import (
+    recount_of_many,
+    recount_of_scopes,
+    usage_at_positions,
+    usage_of_many,
+    usage_of_scopes,
+)
 from tests.support.clickhouse import migrated_database
 from tests.support.usage_events import (
+    AGGREGATIONS,
     ENVIRONMENT,
     METERS,
     TENANT,
@@ -205,6 +213,17 @@ async def test_a_customer_of_any_name_is_found(client: ClickhouseClient) -> None
     for read in (usage_of_many, recount_of_many):
         [found] = await read(client, TENANT, ENVIRONMENT, [day], 2)
         assert (found.matches, found.total) == (1, Decimal(7))
+
+
+async def test_the_same_names_of_two_tenants_are_told_apart(client: ClickhouseClient, events: list[TestEvent]) -> None:
+    start, end = START + timedelta(seconds=7), START + SPAN
+    mine = UsageRange(meter_id="met_sum", generation=1, references=("acme",), start=start, end=end)
+    asked = [(Scope(TENANT, ENVIRONMENT), mine), (Scope("other", ENVIRONMENT), mine), (Scope(TENANT, "test"), mine)]
+    expected = folded(events, METERS[AGGREGATIONS.index("sum")], start, end, ("acme",))
+    assert expected.matches
+    for read in (usage_of_scopes, recount_of_scopes):
+        found = await read(client, asked, 1000, columns_of(["sum"]))
+        assert [(one.matches, one.total) for one in found] == [(expected.matches, expected.total), (0, 0), (0, 0)]
 
 
 async def test_a_seed_reads_whole_cuts_from_windows_and_the_rest_by_position(

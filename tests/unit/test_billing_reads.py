@@ -32,15 +32,15 @@ class Slow(ClickhouseClient):
         [pieces] = [msgspec.json.decode(text) for name, text in given.items() if name.endswith("_pieces")]
         if len(pieces) > self.at_most:
             raise TookTooLong("clickhouse", "timeout")
-        return [(place, int(references[0])) for place, _, _, references, _ in pieces]
+        return [(place, int(references[0])) for place, _, _, _, _, references, _ in pieces]
 
 
-def wanted(count: int) -> dict[BilledMeter, UsageRange]:
+def wanted(numbers: range) -> dict[BilledMeter, UsageRange]:
     return {
         BilledMeter(f"sub_{number}", JUNE, CALLS.id): UsageRange(
             meter_id=CALLS.id, generation=1, references=(str(number),), start=JUNE, end=JULY
         )
-        for number in range(count)
+        for number in numbers
     }
 
 
@@ -48,7 +48,8 @@ def wanted(count: int) -> dict[BilledMeter, UsageRange]:
 async def test_a_batch_that_takes_too_long_is_read_in_parts(at_most: int) -> None:
     client = Slow(ClickhouseSettings())
     client.at_most = at_most
-    found = await read_usage(client, {CALLS.id: CALLS}, {Scope("acme", "live"): wanted(7)}, 1)
+    ranges = {Scope("acme", "live"): wanted(range(4)), Scope("bolt", "live"): wanted(range(4, 7))}
+    found = await read_usage(client, {CALLS.id: CALLS}, ranges, 1)
     assert {one.subscription_id: counted for one, counted in found.items()} == {
         f"sub_{number}": Counted(value=Decimal(number), recount=Decimal(number)) for number in range(7)
     }
@@ -58,5 +59,5 @@ async def test_one_range_that_takes_too_long_may_pass_later() -> None:
     client = Slow(ClickhouseSettings())
     client.at_most = 0
     with pytest.raises(Unavailable) as raised:
-        await read_usage(client, {CALLS.id: CALLS}, {Scope("acme", "live"): wanted(3)}, 1)
+        await read_usage(client, {CALLS.id: CALLS}, {Scope("acme", "live"): wanted(range(3))}, 1)
     assert type(raised.value) is Unavailable
