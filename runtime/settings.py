@@ -141,7 +141,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
-    block_max_events: int = 25_000
+    block_max_events: int = 15_000
     """About: counted by bytes until the block is decoded. Larger blocks make fewer parts and later numbers."""
     parallel_inserts: int = 2
     """Blocks of a worker that ClickHouse works on at once."""
