@@ -58,6 +58,12 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         return slope > at_most * self.rate
 
     @property
+    def visible(self) -> float:
+        """Events a second that became visible while requests were sent."""
+        until = self.begun + self.load.seconds
+        return sum(block.events for block in self.blocks if block.done_at <= until) / self.load.seconds
+
+    @property
     def slices(self) -> tuple[float, ...]:
         """Events a second that became visible in each slice."""
         length = (self.seconds - LEAD_S) / SLICES
@@ -76,7 +82,7 @@ async def run(rig: Rig) -> list[Measured]:
             held = await hold(rig, connections, rate, rig.scale.hold_s + LEAD_S, cost)
             if rig.scale.quick or not held.grows(GROWTH_MAX):  # the quick form judges nothing
                 return figures(held, cost)
-            rate *= LESS
+            rate = LESS * min(rate, held.visible)
     raise BenchError(f"no rate was held; the last was {held.rate:,.0f} events/s with a lag of {held.lag_s:.1f} s")
 
 

@@ -1,5 +1,6 @@
 """How the benchmark judges what it saw on the paths of events."""
 
+import msgspec
 import pytest
 
 from bench.ledger import DoneBlock
@@ -47,6 +48,11 @@ def test_a_rate_is_not_held_when_the_lag_is_too_long_or_the_requests_did_not_kee
 def test_the_lag_while_the_flow_begins_is_not_looked_at() -> None:
     beginning = [(at / 4, int(RATE * 10)) for at in range(int(LEAD_S * 4))]
     assert not held([*beginning, *lags(0)[int(LEAD_S * 4) :]]).grows(0.01)
+
+
+def test_what_becomes_visible_after_the_last_request_is_no_part_of_a_rate() -> None:
+    late = msgspec.structs.replace(held(lags(0)), load=Load(seconds=SECONDS / 2, latencies_s=[0.01]))
+    assert late.visible == pytest.approx(RATE)
 
 
 def test_slices_are_what_became_visible_in_each_of_them() -> None:
