@@ -20,6 +20,9 @@ _Outgoing = tuple[int, bytes | None, bytes]  # partition, key, value
 # A batch is sent at this size at the latest; a record of usage.raw is half of it, one of the other topics may be larger.
 _BATCH_MAX_BYTES = 1 << 20
 _REQUEST_MAX_BYTES = 20 << 20
+# Asked of a partition at a time; a record that is larger comes all the same. With more, what reading a long topic takes
+# stays with the process for good.
+_FETCH_BYTES = 256 << 10
 _POLL_MS = 500
 _FIRST_RETRY_S = 0.5
 _MS = 1000
@@ -247,7 +250,7 @@ class TopicView:
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 request_timeout_ms=int(self._settings.request_timeout_s * _MS),
-                max_partition_fetch_bytes=_REQUEST_MAX_BYTES,
+                max_partition_fetch_bytes=_FETCH_BYTES,
                 fetch_max_wait_ms=_POLL_MS,
             )
             try:
