@@ -24,8 +24,9 @@ from streams.retry import until_available
 
 # About what a small event takes in a record.
 _BYTES_AN_EVENT = 150
-# What has so much when it is as old as a block gets fills fast: 5,000 events a second with the default age.
-_FAST_BYTES = 1_250 * _BYTES_AN_EVENT
+# So much in a block keeps it open for its age once more, up to so many times.
+_STAY_BYTES = 500 * _BYTES_AN_EVENT
+_STAY_MAX = 5.0
 _GAP_POLL_S = 0.02
 
 _log = structlog.get_logger(__name__)
@@ -156,9 +157,9 @@ class Partition:
         return self._full.is_set() or self._due_at() <= asyncio.get_running_loop().time()
 
     def _due_at(self) -> float:
-        """A block that fills fast stays open twice as long: an insert costs the store as much as thousands of its rows."""
-        age_s = self._deps.settings.ingest.block_max_age_s
-        return self._opened_at + (2 * age_s if self._bytes >= _FAST_BYTES else age_s)
+        """A block that fills fast stays open longer: an insert costs the store as much as thousands of its rows."""
+        ages = min(1 + self._bytes / _STAY_BYTES, _STAY_MAX)
+        return self._opened_at + ages * self._deps.settings.block_age_s
 
     async def _comes(self, sign: asyncio.Event, within_s: float) -> bool:
         """Whether `sign` is set within the time, and before the block that flies is stored."""

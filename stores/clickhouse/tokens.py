@@ -1,7 +1,7 @@
 """How many deduplication tokens the tables must remember (protocol 1 and 2).
 
 `window >= 2 x H x blocks/s x partitions` for `events`, where H is the age up to which an intent is completed under its
-token and a partition closes at most one block per `block_max_age_s` (a block that closes earlier, by count or size,
+token and a partition closes at most one block per `block_age_s` (a block that closes earlier, by count or size,
 takes longer than that to read and insert). `usage_windows` takes one token per year partition that a block touches:
 the same, times `MAX_BLOCK_YEARS`.
 """
@@ -39,7 +39,7 @@ class TokenWindows(msgspec.Struct, frozen=True, kw_only=True):
 def token_windows(settings: Settings) -> TokenWindows:
     """The windows that these settings need."""
     ingest = settings.ingest
-    blocks_per_s = settings.kafka.raw_partitions / ingest.block_max_age_s
+    blocks_per_s = settings.kafka.raw_partitions / settings.block_age_s
     events = max(MIN_WINDOW, math.ceil(_HORIZONS * ingest.token_horizon_s * blocks_per_s))
     return TokenWindows(
         events=events,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.settings import ClickhouseSettings, IngestSettings, KafkaSettings, Settings
+from runtime.settings import IngestSettings, KafkaSettings, Settings
 from stores.clickhouse.migrations import Migration, MigrationError, Target, load_migrations, render
 from stores.clickhouse.tokens import MIN_WINDOW, TokenWindows, token_windows
 
@@ -73,7 +73,8 @@ def test_token_windows_cover_two_horizons_of_blocks_of_all_partitions() -> None:
     # protocol 1: 64 partitions x 4 blocks/s x 2 x 300 s
     busy = token_windows(Settings(kafka=KafkaSettings(raw_partitions=64)))
     assert busy == TokenWindows(events=153_600, windows=460_800, kept_s=3600)
-    quiet = token_windows(Settings(clickhouse=ClickhouseSettings()))
+    assert token_windows(Settings()).events == 24_000  # 4 partitions x 10 blocks/s x 2 x 300 s
+    quiet = token_windows(Settings(kafka=KafkaSettings(raw_partitions=1)))
     assert quiet.events == MIN_WINDOW
     slow = token_windows(Settings(ingest=IngestSettings(token_horizon_s=3000.0)))
     assert slow.kept_s == 12_000

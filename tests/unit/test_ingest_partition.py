@@ -11,7 +11,7 @@ import pytest
 from domain.errors import Unavailable
 from domain.records import LogRecord
 from runtime.clock import SystemClock
-from runtime.settings import IngestSettings, Settings
+from runtime.settings import IngestSettings, KafkaSettings, Settings
 from schemas.ledger import LedgerPartition
 from streams.ingest_partition import GapError, Partition, RejectStreakError, StuckError
 from tests.support.waiting import eventually_async
@@ -94,9 +94,9 @@ async def test_a_full_block_holds_the_reader_up_until_the_partition_is_lost() ->
     assert (own.next_offset, event.acknowledged) == (11, False)
 
 
-@pytest.mark.parametrize(("size", "ages"), [(100, 1), (200_000, 2)])
-async def test_a_block_that_fills_fast_stays_open_twice_as_long(size: int, ages: int) -> None:
-    own, age_s = partition(block_max_events=100_000), IngestSettings().block_max_age_s
+@pytest.mark.parametrize(("size", "ages"), [(100, 1), (75_000, 2), (1_000_000, 5)])
+async def test_a_block_stays_open_longer_the_faster_it_fills_up_to_five_times(size: int, ages: int) -> None:
+    own, age_s = partition(block_max_events=100_000), Settings().block_age_s
     await own.accept(record(10, size=size), Event())
     assert not own._is_due()
     own._opened_at -= (ages - 0.5) * age_s
@@ -104,6 +104,15 @@ async def test_a_block_that_fills_fast_stays_open_twice_as_long(size: int, ages:
     own._opened_at -= age_s
     assert own._is_due()
     assert await own._is_closed()
+
+
+@pytest.mark.parametrize(("partitions", "age_s"), [(1, 0.1), (4, 0.1), (8, 0.2), (64, 0.25)])
+def test_with_more_partitions_blocks_stay_open_longer_up_to_a_quarter_of_a_second(
+    partitions: int, age_s: float
+) -> None:
+    assert Settings(kafka=KafkaSettings(raw_partitions=partitions)).block_age_s == age_s
+    set_longer = Settings(kafka=KafkaSettings(raw_partitions=64), ingest=IngestSettings(block_max_age_s=1.0))
+    assert set_longer.block_age_s == 1.0
 
 
 async def behind_for_long(own: Partition) -> None:
