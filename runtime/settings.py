@@ -167,7 +167,7 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BalancesSettings(msgspec.Struct, frozen=True, kw_only=True):
-    flush_interval_s: float = 0.1
+    flush_interval_s: float = 0.05
     """State and freshness records leave at most this often a partition."""
     reconcile_interval_s: float = 5.0
     """Pause between comparisons of counters with the usage; 0 compares nothing."""

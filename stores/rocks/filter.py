@@ -22,7 +22,8 @@ from domain.errors import Unavailable
 from domain.offset_ranges import OffsetRange, common, merged, without
 from stores.rocks.errors import SERVICE, FilterDamaged, translated
 from stores.rocks.memory import FilterMemory
-from stores.rocks.sieve import IDENTITY_BYTES, Sieve
+from stores.rocks.sieve import IDENTITY_BYTES, places_of
+from stores.rocks.sieves import Sieves
 
 ROW = "16s12s"
 """A row of `load`: identity and packed position."""
@@ -58,9 +59,7 @@ class DuplicateFilter:
         self._topic = topic_id.encode()
         self._families: dict[int, Rdict] = {}
         self._inherited: set[int] = set()
-        # Days all of whose identities are known in memory too; and of those found on disk how far they are read.
-        self._sieves: dict[int, Sieve] = {}
-        self._learning: dict[int, tuple[Sieve, bytes]] = {}
+        self._sieves = Sieves(memory.sieve_room)
         self._db: Any = None
         self._gone = self._failed = False
         self._applied = -1
@@ -91,15 +90,15 @@ class DuplicateFilter:
         found: list[bytes | None] = [None] * len(identities)
         if not identities:
             return found
-        joined = b"".join(identities)
+        everywhere = places_of(b"".join(identities))
         with self._reading():
             for known in sorted(self._families):
                 if not day - window_days <= known <= day:
                     continue
-                places: Sequence[int] = range(len(identities))
-                sieve = self._sieves.get(known)
-                if sieve is not None:  # of some that are new it does not know that they are: RocksDB says so
-                    places = np.flatnonzero(sieve.possible(joined)).tolist()
+                # Of some that are new a sieve does not know that they are: RocksDB says so.
+                places = self._sieves.possible(known, everywhere)
+                if places is None:
+                    places = range(len(identities))
                 if not places:
                     continue
                 wanted: list[Any] = [identities[place] for place in places]
@@ -116,16 +115,11 @@ class DuplicateFilter:
         """Read on in the days found on disk at opening, until they are known in memory too: a piece a call."""
         left = identities_max
         with self._reading():
-            while self._learning and left > 0:
-                day, (sieve, above) = next(iter(self._learning.items()))
+            while left > 0 and (next_one := self._sieves.to_learn()) is not None:
+                day, above = next_one
                 family: Any = self._families[day]
                 keys = list(islice(family.keys(from_key=above), left))
-                sieve.add(b"".join(keys))
-                if len(keys) < left:
-                    del self._learning[day]
-                    self._sieves[day] = sieve
-                else:
-                    self._learning[day] = (sieve, keys[-1] + _NEXT)
+                self._sieves.learnt(day, b"".join(keys), None if len(keys) < left else keys[-1] + _NEXT)
                 left -= max(len(keys), 1)
 
     def apply(self, entries: Iterable[tuple[bytes, bytes, int]], last_offset: int) -> None:
@@ -141,7 +135,7 @@ class DuplicateFilter:
             for day, added in days.items():
                 handle, put = self._handle(day), batch.put
                 joined = b"".join([identity for identity, _ in added])
-                self._remember(day, joined)
+                self._sieves.remember(day, joined)
                 # In the order of their keys RocksDB takes half the time: neighbours share their way through its list.
                 for place in np.argsort(np.frombuffer(joined, ">u8")[::2].astype(np.uint64)).tolist():
                     identity, position = added[place]
@@ -173,7 +167,9 @@ class DuplicateFilter:
         """
         with self._writing() as batch:
             handle, put = self._handle(day), batch.put
-            self._remember(day, np.frombuffer(rows, np.uint8).reshape(-1, _ROW_BYTES)[:, :IDENTITY_BYTES].tobytes())
+            self._sieves.remember(
+                day, np.frombuffer(rows, np.uint8).reshape(-1, _ROW_BYTES)[:, :IDENTITY_BYTES].tobytes()
+            )
             if day in self._inherited:
                 identities = [identity for identity, _ in iter_unpack(ROW, rows)]
                 known = self._families[day].get(identities) or ()
@@ -195,8 +191,7 @@ class DuplicateFilter:
         """Drop whole days before `day`: those that the log time of the partition has passed (protocol 21)."""
         for known in [known for known in self._families if known < day]:
             with self._reading():
-                self._sieves.pop(known, None)
-                self._learning.pop(known, None)
+                self._sieves.drop(known)
                 self._families.pop(known).close()
                 self._db.drop_column_family(f"{_DAY_PREFIX}{known}")
 
@@ -207,7 +202,8 @@ class DuplicateFilter:
     def close(self) -> None:
         """Also after an error: what was not written is read again from the store."""
         opened = [*([] if self._db is None else [self._db]), *self._families.values()]
-        self._db, self._families, self._sieves, self._learning = None, {}, {}, {}
+        self._db, self._families = None, {}
+        self._sieves.clear()
         while opened:
             # After a failed write it says so again. The directory is free once nothing refers to the database any more.
             with contextlib.suppress(Unavailable, FilterDamaged), translated():
@@ -219,16 +215,9 @@ class DuplicateFilter:
         name = f"{_DAY_PREFIX}{day}"
         if day not in self._families:
             self._families[day] = self._db.create_column_family(name, self._memory.options())
-            self._sieves[day] = Sieve()
+            self._sieves.begin(day)
         handle: ColumnFamily = self._db.get_column_family_handle(name)
         return handle
-
-    def _remember(self, day: int, identities: bytes) -> None:
-        """Before they are written: a sieve may say too much, and never too little."""
-        sieve = self._sieves.get(day)
-        if sieve is None:
-            sieve, _ = self._learning[day]
-        sieve.add(identities)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -289,7 +278,7 @@ class DuplicateFilter:
             }
             self._failed = False
             self._inherited = set(self._families)
-            self._sieves, self._learning = {}, {day: (Sieve(), b"") for day in sorted(self._families, reverse=True)}
+            self._sieves.found(self._families)
             found = {key: self._db.get(key) for key in (_FORMAT_KEY, _TOPIC, _APPLIED, _GAPS)}
         if found[_TOPIC] is None and found[_APPLIED] is None and not self._families:
             self._describe()

@@ -11,6 +11,8 @@ from rocksdict import (
     WriteBufferManager,
 )
 
+from stores.rocks.sieves import SieveRoom
+
 MIB = 1 << 20
 DEFAULT_MEMORY_BYTES = 128 * MIB
 DEFAULT_OPEN_FILES = 64
@@ -24,19 +26,20 @@ _LOG_BYTES = 256 << 10
 
 
 class FilterMemory:
-    """One bound for all partitions and days of a process: a cache that blocks, indexes, Bloom filters and write buffers
-    are charged to, and a number of open files a partition.
+    """One bound for all partitions and days of a process, and a number of open files a partition.
 
-    `memory_bytes` holds the Bloom filters (1.3 MB per million identities) of what is asked for all the time; what does
-    not fit is read from disk again. Write buffers take a quarter of it at most: a partition that writes beyond that
-    flushes its own.
+    Half of `memory_bytes` are sieves (`stores.rocks.sieves`: 2 to 8 MB per million identities; the oldest days go
+    without where they do not fit). The other half is a cache that blocks, indexes, Bloom filters (1.3 MB per million
+    identities) and write buffers are charged to; what does not fit is read from disk again. Write buffers take a quarter
+    of that at most: a partition that writes beyond it flushes its own.
     """
 
     def __init__(
         self, *, memory_bytes: int = DEFAULT_MEMORY_BYTES, open_files_a_partition: int = DEFAULT_OPEN_FILES
     ) -> None:
-        self._cache = Cache(memory_bytes)
-        self._buffers = WriteBufferManager.new_write_buffer_manager_with_cache(memory_bytes // 4, False, self._cache)  # noqa: FBT003
+        self.sieve_room = SieveRoom(memory_bytes // 2)
+        self._cache = Cache(memory_bytes // 2)
+        self._buffers = WriteBufferManager.new_write_buffer_manager_with_cache(memory_bytes // 8, False, self._cache)  # noqa: FBT003
         self._open_files = open_files_a_partition
 
     @property
