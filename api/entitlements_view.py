@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from api.packed_states import Names, StateHead, StatePacker, names_hash
+from api.packed_states import Names, PackedHead, StateHead, StatePacker, names_hash
 from domain.decisions import CustomerStandings
 from domain.errors import NotFound, Unavailable
 from runtime.settings import KafkaSettings
@@ -86,12 +86,14 @@ class EntitlementsFold:
         return HeldCustomer(standings=CustomerStandings(state), partition=self._packer.head(packed).partition)
 
     def _apply_state(self, key: bytes, partition: int, value: bytes) -> None:
-        head, known = _heads.decode(value), self._packed.get(key)
-        if known is not None and head.version < self._packer.head(known).version:
+        told, known = _heads.decode(value), self._packed.get(key)
+        held = None if known is None else self._packer.head(known)
+        if held is not None and told.version < held.version:
             return
-        if known is None or self._packer.head(known).names != names_hash(head.contract.references):
-            self._rename(key, known, head.contract)
-        self._packed[key] = self._packer.pack(head, partition, value)
+        head = PackedHead(told.version, partition, names_hash(told.contract.references))
+        if held is None or held.names != head.names:
+            self._rename(key, known, told.contract)
+        self._packed[key] = self._packer.pack(head, value)
         self._decoded.pop(key, None)
 
     def _rename(self, key: bytes, known: bytes | None, contract: Names) -> None:

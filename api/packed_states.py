@@ -15,7 +15,7 @@ import zstandard
 _SAMPLE_BYTES = 64 << 10
 _LEVEL = 3
 _PLAIN, _BY_DICTIONARY = b"\0", b"\1"
-# Version, partition, names: what is asked of a state without unpacking it.
+# A `PackedHead`.
 _HEAD = Packing(">QQI8s")
 _BODY = _HEAD.size + 1
 
@@ -37,9 +37,11 @@ class StateHead(msgspec.Struct, frozen=True, gc=False):
 
 
 class PackedHead(msgspec.Struct, frozen=True, gc=False):
+    """What can be asked of a packed state without unpacking it. `names` is their `names_hash`."""
+
     version: tuple[int, int]
     partition: int
-    names: bytes  # a hash
+    names: bytes
 
 
 class StatePacker:
@@ -51,9 +53,8 @@ class StatePacker:
         self._dictionary_pack: zstandard.ZstdCompressor | None = None
         self._dictionary_unpack: zstandard.ZstdDecompressor | None = None
 
-    def pack(self, head: StateHead, partition: int, value: bytes) -> bytes:
-        names = names_hash(head.contract.references)
-        return b"".join((_HEAD.pack(*head.version, partition, names), *self._compressed(value)))
+    def pack(self, head: PackedHead, value: bytes) -> bytes:
+        return b"".join((_HEAD.pack(*head.version, head.partition, head.names), *self._compressed(value)))
 
     def head(self, packed: bytes) -> PackedHead:
         tenure, batch, partition, names = _HEAD.unpack_from(packed)

@@ -23,6 +23,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from domain.blocks import window_days
 from domain.catalog import Catalog
 from domain.records import MS_PER_DAY, LogRecord, read_record
+from runtime import garbage
 from runtime.clock import SystemClock
 from runtime.settings import Settings, load_settings
 from schemas.events import UsageEvent
@@ -35,7 +36,7 @@ from stores.rocks.filter import DuplicateFilter
 from stores.rocks.memory import FilterMemory
 from streams.catalog_view import CatalogView
 from streams.ingest_block import BlockEvaluator, PreparedBlock
-from streams.worker import relax_collector
+from streams.worker import COLLECTOR_YOUNG
 
 DATABASE = "bench"
 WITHIN_S = 60.0
@@ -78,7 +79,7 @@ async def measure(asked: Asked, settings: Settings) -> Answered:
         for one in asked.blocks
     ]
     catalog = await newest_catalog(settings)
-    relax_collector()
+    garbage.settle(COLLECTOR_YOUNG)
     decoded = [decode(blocks) for _ in range(asked.repeats)]
     events = decoded[0][1]
     loops: list[float] = []

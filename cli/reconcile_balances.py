@@ -13,6 +13,7 @@ from runtime.settings import KafkaSettings
 from schemas.contracts import CounterState, EntitlementsState
 from schemas.meters import Aggregation
 from schemas.reconciliation import BalanceDifference, BalancesReport
+from schemas.scope import Scope
 from schemas.usage import UsageRange
 from stores.clickhouse.aggregates import value_of
 from stores.clickhouse.client import ClickhouseClient
@@ -103,8 +104,8 @@ async def _usage(held: Sequence[_Held], clickhouse: ClickhouseClient) -> dict[_P
     for (tenant, environment), all_of_scope in by_scope.items():
         for first in range(0, len(all_of_scope), COUNTERS_A_READ):
             some = all_of_scope[first : first + COUNTERS_A_READ]
-            ranges = [_range(one) for one in some]
-            states = await usage_of_many(clickhouse, tenant, environment, ranges, NOW)
+            ranges = [(Scope(tenant, environment), _range(one)) for one in some]
+            states = await usage_of_many(clickhouse, ranges, NOW)
             for one, state in zip(some, states, strict=True):
                 found[_place(one)] = value_of(state, msgspec.convert(one.counter.aggregation, Aggregation))
     return found

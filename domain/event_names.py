@@ -1,14 +1,11 @@
 """Whose a refused event is and what it is called, however wrong the rest of it is. Nothing here raises."""
 
-import re
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from domain.events import MAX_FIELD_LENGTH
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+from domain.events import CONTROL, MAX_FIELD_LENGTH
 
 
 class EventName(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,4 +55,4 @@ def _read(raw: bytes | Raw) -> _AnyName | None:
 
 
 def _usable(text: Any) -> str:
-    return text if type(text) is str and len(text) <= MAX_FIELD_LENGTH and not _CONTROL.search(text) else ""
+    return text if type(text) is str and len(text) <= MAX_FIELD_LENGTH and not CONTROL.search(text) else ""

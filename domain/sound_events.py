@@ -54,7 +54,7 @@ def sound_events(raws: Sequence[bytes | Raw], received_at_ms: int, limits: Tenan
     owners = frozenset(customers)
     if not (named(ids) and named(set(types)) and named(owners) and short_and_plain(set(sources))):
         return None
-    if not _timely([time for time in times if time is not None], received_at_ms, limits) or not _flat(properties):
+    if not _timely([time for time in times if time is not None], received_at_ms, limits) or not flat(properties):
         return None
     return SoundEvents(ids=ids, sources=sources, customers=owners)
 
@@ -81,7 +81,7 @@ def _timely(times: Sequence[datetime], received_at_ms: int, limits: TenantLimits
         return False
 
 
-def _flat(properties: Sequence[dict[str, Any]]) -> bool:
+def flat(properties: Sequence[dict[str, Any]]) -> bool:
     """Whether no properties nest too deep."""
     if {type(value) for one in properties for value in one.values()}.isdisjoint((dict, list)):
         return True

@@ -11,13 +11,12 @@ from typing import Any
 import msgspec
 
 from domain.candidates import EventColumns
-from domain.errors import Invalid
-from domain.events import MAX_EVENT_BYTES, check_depth, exact_decoder, split_events
-from domain.sound_events import Sent, named, short_and_plain
+from domain.events import MAX_EVENT_BYTES, exact_decoder, split_events
+from domain.records import MS_PER_DAY
+from domain.sound_events import Sent, flat, named, short_and_plain
 from schemas.catalog import TenantLimits
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS_PER_DAY = 86_400_000
 
 
 _decoder = exact_decoder(list[Sent])
@@ -52,7 +51,7 @@ def _milliseconds(times: Sequence[datetime | None], received_at_ms: int) -> list
         return [
             received_at_ms
             if time is None
-            else (since := time - _EPOCH).days * _MS_PER_DAY + since.seconds * 1000 + since.microseconds // 1000
+            else (since := time - _EPOCH).days * MS_PER_DAY + since.seconds * 1000 + since.microseconds // 1000
             for time in times
         ]
     except TypeError:
@@ -71,10 +70,4 @@ def _depth_fits(body: bytes, properties: Sequence[dict[str, Any]]) -> bool:
     # A brace for each event and for each one's properties, a bracket for the array: nothing nests in them.
     if body.count(b"{") == len(properties) + sum(map(bool, properties)) and body.count(b"[") == 1:
         return True
-    try:
-        for one in properties:
-            for value in one.values():
-                check_depth(value)
-    except Invalid:
-        return False
-    return True
+    return flat(properties)

@@ -3,8 +3,9 @@
 Values below 10**18 fit a machine word, and a sum of them is taken by words only where it fits one too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -70,26 +71,8 @@ def integer_changes(
     ends = np.concatenate((starts[1:], [len(order)]))
     names = [seconds.name(key) for key in keys[starts].tolist()]
     counts = (ends - starts).tolist()
-    if columns[0][1] is None:
-        return [
-            UsageChange(
-                tenant=tenant,
-                environment=environment,
-                customer_id=customer,
-                meter_id=meter_id,
-                generation=generation,
-                second=second,
-                matches=count,
-                values=0,
-                total=_ZERO,
-            )
-            for (customer, second), count in zip(names, counts, strict=True)
-        ]
-    values = np.zeros(len(seconds.key), np.int64)
-    values[places] = np.concatenate([np.asarray(column, np.int64) for _, column in columns])
-    values = values[order]
-    largest = max(int(values.max()), -int(values.min()))
-    summed = values if largest * len(values) <= _WORD else values.astype(object)
+    valued = columns[0][1] is not None
+    totals, lowest, highest, latest = _summed(seconds, places, columns, order, starts, ends) if valued else _nothing()
     return [
         UsageChange(
             tenant=tenant,
@@ -99,22 +82,39 @@ def integer_changes(
             generation=generation,
             second=second,
             matches=count,
-            values=count,
-            total=Decimal(total),
-            lowest=Decimal(lowest),
-            highest=Decimal(highest),
-            latest=latest,
+            values=count if valued else 0,
+            total=total,
+            lowest=least,
+            highest=most,
+            latest=last,
         )
-        for (customer, second), count, total, lowest, highest, latest in zip(
-            names,
-            counts,
-            np.add.reduceat(summed, starts).tolist(),
-            np.minimum.reduceat(values, starts).tolist(),
-            np.maximum.reduceat(values, starts).tolist(),
-            _latest(seconds, order[ends - 1], values[ends - 1]),
-            strict=True,
+        for (customer, second), count, total, least, most, last in zip(
+            names, counts, totals, lowest, highest, latest, strict=False
         )
     ]
+
+
+_Sums = tuple[Iterable[Decimal], Iterable[Decimal | None], Iterable[Decimal | None], Iterable[Latest | None]]
+
+
+def _nothing() -> _Sums:
+    """Of matches without values."""
+    return repeat(_ZERO), repeat(None), repeat(None), repeat(None)
+
+
+def _summed(seconds: EventSeconds, places: Any, columns: Sequence[Column], order: Any, starts: Any, ends: Any) -> _Sums:
+    """Total, lowest, highest and latest of each group, which begin at `starts` and end at `ends` of `order`."""
+    values = np.zeros(len(seconds.key), np.int64)
+    values[places] = np.concatenate([np.asarray(column, np.int64) for _, column in columns])
+    values = values[order]
+    largest = max(int(values.max()), -int(values.min()))
+    summed = values if largest * len(values) <= _WORD else values.astype(object)
+    return (
+        map(Decimal, np.add.reduceat(summed, starts).tolist()),
+        map(Decimal, np.minimum.reduceat(values, starts).tolist()),
+        map(Decimal, np.maximum.reduceat(values, starts).tolist()),
+        _latest(seconds, order[ends - 1], values[ends - 1]),
+    )
 
 
 def _latest(seconds: EventSeconds, places: Any, values: Any) -> list[Latest]:

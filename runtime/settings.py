@@ -134,8 +134,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     changelog_timeout_s: float = 60.0
     """A record of a table's changelog that is not acknowledged within this ends the worker."""
     filter_memory_bytes: int = 128 << 20
-    """What RocksDB keeps in memory of a worker's duplicate filters: 1.3 MB a million identities. Besides, 2 to 8 MB a
-    million say at once which events are new."""
+    """What is kept in memory of a worker's duplicate filters: half of it RocksDB's, half to say at once what is new."""
     filter_open_files: int = 64
     """Files that a partition's duplicate filter keeps open."""
 
@@ -235,6 +234,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     balances: BalancesSettings = BalancesSettings()
     closing: ClosingSettings = ClosingSettings()
     ledger: LedgerSettings = LedgerSettings()
+    temporal_worker: TemporalWorkerSettings = TemporalWorkerSettings()
+    health: HealthSettings = HealthSettings()
+    log: LogSettings = LogSettings()
 
     @property
     def block_age_s(self) -> float:
@@ -242,10 +244,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         rows, so all partitions together make about 40 a second, as long as none waits longer than it is worth.
         """
         return max(self.ingest.block_max_age_s, min(self.kafka.raw_partitions / _BLOCKS_A_SECOND, _AGE_WORTH_IT_S))
-
-    temporal_worker: TemporalWorkerSettings = TemporalWorkerSettings()
-    health: HealthSettings = HealthSettings()
-    log: LogSettings = LogSettings()
 
 
 # Names of the set-up around us (cache directory) that are no settings of a process.

@@ -16,7 +16,7 @@ from schemas.scope import Scope
 from schemas.usage import UsageRange, UsageState
 from stores.clickhouse.aggregates import columns_of, value_of
 from stores.clickhouse.client import ClickhouseClient, TookTooLong
-from stores.clickhouse.usage_many import recount_of_scopes, usage_of_scopes
+from stores.clickhouse.usage_many import recount_of_many, usage_of_many
 from stores.postgres.closings import closable_subscriptions, meters_by_id
 from stores.postgres.customers import customers_by_id
 from stores.postgres.engine import transaction
@@ -58,7 +58,7 @@ async def read_usage(
     wanted = [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
     reads = [
         asyncio.create_task(_in_parts(side, clickhouse, meters, wanted, cut))
-        for side in (usage_of_scopes, recount_of_scopes)
+        for side in (usage_of_many, recount_of_many)
     ]
     try:
         values, recounts = await asyncio.gather(*reads)

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import gc
 import importlib
 import os
 import threading
@@ -17,6 +16,7 @@ import uvloop
 from faust.types import TP
 from mode import Service
 
+from runtime import garbage
 from runtime.clock import Clock
 from runtime.health import Health as StartingHealth
 from runtime.readiness import Part, Readiness
@@ -41,7 +41,8 @@ from streams.transport import Consumer
 # What a filter has open besides its tables, and a worker besides its filters.
 FILES_BESIDE = 8
 FILES_OF_A_WORKER = 256
-COLLECTOR_THRESHOLDS = (200_000, 20, 20)
+# A block is a hundred thousand live objects without a cycle: looking at them again and again took half the time.
+COLLECTOR_YOUNG = 200_000
 
 _log = structlog.get_logger(__name__)
 
@@ -84,7 +85,7 @@ def run_worker(settings: Settings, role: Role, clock: Clock) -> NoReturn:
     )
     resources = Resources(deps, cleanups, loop=loop)
     worker = Worker(app, resources, health, stop_within_s=settings.worker.stop_within_s, loop=loop)
-    relax_collector()
+    garbage.settle(COLLECTOR_YOUNG)
     worker.execute_from_commandline()
 
 
@@ -199,13 +200,6 @@ def _ingest_deps(app: App, deps: WorkerDeps, topic_id: str, ends: LogEnds) -> In
         inserts=asyncio.Semaphore(deps.settings.ingest.parallel_inserts),
         loads=asyncio.Semaphore(1),
     )
-
-
-def relax_collector() -> None:
-    """A block is a hundred thousand live objects without a cycle: scanning them again and again took half the time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 def _exit_at_last(code: int, within_s: float) -> None:

@@ -42,46 +42,20 @@ _Scoped = tuple[Scope, UsageRange]
 
 
 async def usage_of_many(
-    client: ClickhouseClient,
-    tenant: str,
-    environment: str,
-    ranges: Sequence[UsageRange],
-    cut: int,
-    columns: Sequence[str] = ALL_COLUMNS,
+    client: ClickhouseClient, ranges: Sequence[_Scoped], cut: int, columns: Sequence[str] = ALL_COLUMNS
 ) -> list[UsageState]:
     """Usage of each range at cutoff `cut`, in order; nothing counted is the empty state, and so is a column not asked for.
 
     Whole minutes come from the windows, ragged edges from events. For a complete cutoff (`Cuts.wait_complete`) the
     answer is the same for ever.
     """
-    scope = Scope(tenant, environment)
-    return await usage_of_scopes(client, [(scope, one) for one in ranges], cut, columns)
-
-
-async def usage_of_scopes(
-    client: ClickhouseClient, ranges: Sequence[_Scoped], cut: int, columns: Sequence[str] = ALL_COLUMNS
-) -> list[UsageState]:
-    """`usage_of_many` over ranges of several tenants and environments."""
     return await _read(client, ranges, cut, "windows", columns)
 
 
 async def recount_of_many(
-    client: ClickhouseClient,
-    tenant: str,
-    environment: str,
-    ranges: Sequence[UsageRange],
-    cut: int,
-    columns: Sequence[str] = ALL_COLUMNS,
-) -> list[UsageState]:
-    """The same from raw events alone: what verifies `usage_of_many` before it is billed."""
-    scope = Scope(tenant, environment)
-    return await recount_of_scopes(client, [(scope, one) for one in ranges], cut, columns)
-
-
-async def recount_of_scopes(
     client: ClickhouseClient, ranges: Sequence[_Scoped], cut: int, columns: Sequence[str] = ALL_COLUMNS
 ) -> list[UsageState]:
-    """`recount_of_many` over ranges of several tenants and environments."""
+    """The same from raw events alone: what verifies `usage_of_many` before it is billed."""
     return await _read(client, ranges, cut, "events", columns)
 
 

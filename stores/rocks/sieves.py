@@ -70,10 +70,10 @@ class Sieves:
             return
         wanted = sieve.growth_bytes(len(identities) // IDENTITY_BYTES)
         while not self._room.take(wanted):
-            # The oldest day is asked about least: most copies come soon.
-            day_without = min({*self._whole, *self._learning} - {day}, default=day)
-            self.drop(day_without)
-            if day_without == day:
+            # The oldest day is asked about least: most copies come soon. That may be this one, which is loaded last.
+            oldest = min((*self._whole, *self._learning))
+            self.drop(oldest)
+            if oldest == day:
                 return
         sieve.add(identities)
 

@@ -20,10 +20,8 @@ from stores.clickhouse.client import ClickhouseClient
 from stores.clickhouse.usage import UsageStore
 from stores.clickhouse.usage_many import (
     recount_of_many,
-    recount_of_scopes,
     usage_at_positions,
     usage_of_many,
-    usage_of_scopes,
 )
 from tests.support.clickhouse import migrated_database
 from tests.support.usage_events import (
@@ -41,6 +39,7 @@ from tests.support.usage_events import (
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Berlin leaves summer time on 25 October 2026 at 01:00 UTC.
+SCOPE = Scope(TENANT, ENVIRONMENT)
 START = datetime(2026, 10, 23, tzinfo=UTC)
 SPAN = timedelta(days=5)
 CUSTOMERS = ("acme", "acme-old", "globex", "initech")
@@ -177,16 +176,17 @@ async def test_many_ranges_at_a_cut_equal_the_fold_and_their_recount(
         ranges.append(UsageRange(meter_id=meter.id, generation=1, references=customers, start=start, end=end))
         seen = [event for event in events if event.cut < cut]
         expected.append(folded(seen, meter, start, end, customers))
-    usage = await usage_of_many(client, TENANT, ENVIRONMENT, ranges, cut)
-    recount = await recount_of_many(client, TENANT, ENVIRONMENT, ranges, cut)
+    scoped = [(SCOPE, one) for one in ranges]
+    usage = await usage_of_many(client, scoped, cut)
+    recount = await recount_of_many(client, scoped, cut)
     for found, counted, state in zip(usage, recount, expected, strict=True):
         same(found, state)
         same(counted, state)
     for meter in METERS:
         alike = [place for place, one in enumerate(ranges) if one.meter_id == meter.id]
         for read, whole in ((usage_of_many, usage), (recount_of_many, recount)):
-            asked = [ranges[place] for place in alike]
-            narrow = await read(client, TENANT, ENVIRONMENT, asked, cut, columns_of([meter.aggregation]))
+            asked = [scoped[place] for place in alike]
+            narrow = await read(client, asked, cut, columns_of([meter.aggregation]))
             values = [value_of(state, meter.aggregation) for state in narrow]
             assert values == [value_of(whole[place], meter.aggregation) for place in alike]
 
@@ -211,17 +211,17 @@ async def test_a_customer_of_any_name_is_found(client: ClickhouseClient) -> None
         meter_id="met_sum", generation=1, references=("other", name), start=at, end=at + timedelta(days=1, seconds=1)
     )
     for read in (usage_of_many, recount_of_many):
-        [found] = await read(client, TENANT, ENVIRONMENT, [day], 2)
+        [found] = await read(client, [(SCOPE, day)], 2)
         assert (found.matches, found.total) == (1, Decimal(7))
 
 
 async def test_the_same_names_of_two_tenants_are_told_apart(client: ClickhouseClient, events: list[TestEvent]) -> None:
     start, end = START + timedelta(seconds=7), START + SPAN
     mine = UsageRange(meter_id="met_sum", generation=1, references=("acme",), start=start, end=end)
-    asked = [(Scope(TENANT, ENVIRONMENT), mine), (Scope("other", ENVIRONMENT), mine), (Scope(TENANT, "test"), mine)]
+    asked = [(SCOPE, mine), (Scope("other", ENVIRONMENT), mine), (Scope(TENANT, "test"), mine)]
     expected = folded(events, METERS[AGGREGATIONS.index("sum")], start, end, ("acme",))
     assert expected.matches
-    for read in (usage_of_scopes, recount_of_scopes):
+    for read in (usage_of_many, recount_of_many):
         found = await read(client, asked, 1000, columns_of(["sum"]))
         assert [(one.matches, one.total) for one in found] == [(expected.matches, expected.total), (0, 0), (0, 0)]
 

@@ -54,6 +54,18 @@ def test_sieves_stay_within_their_room_and_the_oldest_days_go_without() -> None:
     assert room.take(200_000)
 
 
+def test_an_older_day_that_is_loaded_later_takes_no_room_from_a_newer_one() -> None:
+    """After a loss the newest ranges are loaded first."""
+    random, sieves = Random(4), Sieves(SieveRoom(200_000))
+    days = {day: random.randbytes(3_000 * IDENTITY_BYTES) for day in reversed(range(12))}
+    for day, identities in days.items():
+        sieves.begin(day)
+        sieves.remember(day, identities)
+    known = sorted(day for day in days if sieves.possible(day, places_of(days[day])) is not None)
+    assert known == list(range(12 - len(known), 12))
+    assert 0 < len(known) < 12
+
+
 def test_a_day_that_is_being_learnt_is_asked_in_full_until_all_of_it_is_known() -> None:
     random, sieves = Random(3), Sieves(SieveRoom(1 << 20))
     sieves.found([7, 8])
