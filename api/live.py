@@ -1,7 +1,7 @@
 """What is new in the ledger: one watcher a process, which all streams of that process wait for.
 
 It polls while anybody listens: partitions every `POLL_S`, and the counts of the blocks done since, only when there are
-any. So a stream learns of a block about 100 ms after it is done, and reads its query again only when its own tenant's
+any. So a stream learns of a block within `POLL_S` of its being done, and reads its query again only when its own tenant's
 events were in it.
 """
 
@@ -21,7 +21,7 @@ from schemas.scope import Scope
 from schemas.topics import USAGE_RAW
 from stores.postgres.progress import Outcomes, Progress, ProgressReader
 
-POLL_S = 0.15
+POLL_S = 0.05
 BACKOFF_S = 1.0
 MAX_STREAMS = 256
 RATE_OVER_S = 3.0

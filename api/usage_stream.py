@@ -34,6 +34,8 @@ DEFAULT_AHEAD = timedelta(days=1)
 # Queries of all streams of this process at once: the answers to plain requests come first.
 MAX_QUERIES = 4
 _SLOTS = "usage_stream_slots"
+# A stream rests so many times as long as its reading took: a busy server is asked less often.
+_RESTS = 3
 
 Key = tuple[datetime, tuple[tuple[str, str | None], ...]]
 
@@ -112,13 +114,16 @@ class _Follower:
                 seen = await self._watch.changed(self._scope, revision, max(0.0, beat_at - monotonic()))
                 last_id = vector_id(seen.progress.vector)
                 if seen.revision != revision:
+                    began_at = monotonic()
                     fresh = await self._read()
+                    rest_s = min(_RESTS * (monotonic() - began_at), HEARTBEAT_S)
                     if fresh is not None:
                         revision = seen.revision
                         change = change_between(usage, fresh, seen.progress.as_of)
                         usage = fresh
                         if change is not None:
                             yield frame("change", change, last_id)
+                    await asyncio.sleep(rest_s)
                 if monotonic() >= beat_at:
                     yield frame("heartbeat", Heartbeat(as_of=seen.progress.as_of), last_id)
                     beat_at = monotonic() + HEARTBEAT_S

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -116,14 +117,14 @@ def _first_copies(
     places: list[int] = []
     duplicates: list[DuplicateEvent] = []
     seen: dict[bytes, int] = {}
-    positions, records = candidates.position, candidates.record
+    positions, logged_at_ms = candidates.position, candidates.logged_at_ms
     for place, (identity, first) in enumerate(zip(candidates.identity, known, strict=True)):
         if first is not None and first < positions[place]:
             duplicates.append(_duplicate(candidates[place], first))
             continue
         earlier = seen.setdefault(identity, place)
         if earlier != place:
-            if records[place].logged_at_ms // MS_PER_DAY - records[earlier].logged_at_ms // MS_PER_DAY <= days:
+            if logged_at_ms[place] // MS_PER_DAY - logged_at_ms[earlier] // MS_PER_DAY <= days:
                 duplicates.append(_duplicate(candidates[place], positions[earlier]))
                 continue
             seen[identity] = place
@@ -155,7 +156,7 @@ def _duplicate(candidate: Candidate, first: bytes) -> DuplicateEvent:
 
 def _columns(firsts: Candidates, catalog: Catalog) -> StoredColumns:
     """All columns but the matches."""
-    events, records = firsts.events, firsts.record
+    events = firsts.events
     return StoredColumns(
         tenant=firsts.tenant,
         environment=firsts.environment,
@@ -165,11 +166,11 @@ def _columns(firsts: Candidates, catalog: Catalog) -> StoredColumns:
         customer=events.customer,
         customer_id=_resolved(firsts, catalog),
         time_ms=events.time_ms,
-        received_at_ms=[record.received_at_ms for record in records],
-        logged_at_ms=[record.logged_at_ms for record in records],
+        received_at_ms=firsts.received_at_ms,
+        logged_at_ms=firsts.logged_at_ms,
         properties=encode_properties_of(events.properties),
         identity=firsts.identity,
-        offset=[record.offset for record in records],
+        offset=firsts.offset,
         index=firsts.indexes,
     )
 
@@ -179,7 +180,7 @@ def _resolved(firsts: Candidates, catalog: Catalog) -> list[str]:
     if len(set(firsts.tenant)) == len(set(firsts.environment)) == 1:
         tenant, environment = firsts.tenant[0], firsts.environment[0]
         known = {customer: catalog.resolve(tenant, environment, customer) for customer in set(customers)}
-        return [known[customer] for customer in customers]
+        return list(map(known.__getitem__, customers))
     owners = list(zip(firsts.tenant, firsts.environment, customers, strict=True))
     resolved = {owner: catalog.resolve(*owner) for owner in set(owners)}
     return [resolved[owner] for owner in owners]
@@ -194,7 +195,7 @@ def _outcomes(
 ) -> Outcomes:
     first, last = decoded.records[0], decoded.records[-1]
     days = np.unique(np.asarray(rows.time_ms, np.int64) // MS_PER_DAY).tolist()
-    log_days = [at // MS_PER_DAY for at in rows.logged_at_ms]
+    log_days = (np.asarray(rows.logged_at_ms, np.int64) // MS_PER_DAY).tolist()
     return Outcomes(
         version=decoded.catalog.version,
         first_offset=first.offset,
@@ -248,5 +249,10 @@ def _row_hash(rows: StoredColumns) -> bytes:
     same of all rows is hashed once, with their number.
     """
     columns = [getattr(rows, name) for name in rows.__struct_fields__]
-    packed = [{len(one): one[0]} if one and one.count(one[0]) == len(one) else one for one in columns]
+    packed = [{len(one): one[0]} if _says_the_same(one) else one for one in columns]
     return blake2b(msgspec.msgpack.encode(packed), digest_size=16).digest()
+
+
+def _says_the_same(column: Sequence[Any]) -> bool:
+    # Both ends first: most columns whose values differ need not be walked through.
+    return bool(column) and column[0] == column[-1] and column.count(column[0]) == len(column)

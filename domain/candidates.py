@@ -85,6 +85,9 @@ class Candidates(Sequence[Candidate]):
         self.identity: list[bytes] = []
         self.indexes: list[int] = []
         self.record: list[LogRecord] = []
+        self.received_at_ms: list[int] = []
+        self.logged_at_ms: list[int] = []
+        self.offset: list[int] = []
         self._position: list[bytes] = []
 
     def add(
@@ -123,6 +126,9 @@ class Candidates(Sequence[Candidate]):
         self.identity.extend(identities)
         self.indexes.extend(indexes)
         self.record.extend([record] * count)
+        self.received_at_ms.extend([record.received_at_ms] * count)
+        self.logged_at_ms.extend([record.logged_at_ms] * count)
+        self.offset.extend([record.offset] * count)
 
     def chosen(self, places: Sequence[int]) -> "Candidates":
         """Those at `places`, ascending."""
@@ -142,6 +148,8 @@ class Candidates(Sequence[Candidate]):
         )
         one.tenant, one.environment = those(self.tenant), those(self.environment)
         one.identity, one.indexes, one.record = those(self.identity), those(self.indexes), those(self.record)
+        one.received_at_ms, one.logged_at_ms = those(self.received_at_ms), those(self.logged_at_ms)
+        one.offset = those(self.offset)
         one._position = those(self.position)
         return one
 
@@ -149,7 +157,7 @@ class Candidates(Sequence[Candidate]):
     def position(self) -> list[bytes]:
         """Packed; to be asked for once all are there."""
         if len(self._position) != len(self.indexes):
-            self._position = pack_positions([record.offset for record in self.record], self.indexes)
+            self._position = pack_positions(self.offset, self.indexes)
         return self._position
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ A property test holds the two together: for any meter and any properties they gi
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from operator import methodcaller
 from typing import cast
 
 import msgspec
@@ -154,7 +155,8 @@ ColumnReader = Callable[[Sequence[Properties]], list[object]]
 
 def _columns_of(path: str) -> ColumnReader:
     if "." not in path:
-        return lambda properties: [one.get(path) for one in properties]
+        get = methodcaller("get", path)
+        return lambda properties: list(map(get, properties))
     read: Reader = compile_path(path)
     return lambda properties: [read(one) for one in properties]
 

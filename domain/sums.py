@@ -28,8 +28,8 @@ class EventSeconds:
     def __init__(self, rows: StoredColumns, partition: int) -> None:
         self.rows = rows
         self.partition = partition
-        codes: dict[str, int] = {}
-        code = np.fromiter((codes.setdefault(one, len(codes)) for one in rows.customer_id), np.int64, len(rows))
+        codes = {customer: number for number, customer in enumerate(dict.fromkeys(rows.customer_id))}
+        code = np.fromiter(map(codes.__getitem__, rows.customer_id), np.int64, len(rows))
         self._customers = list(codes)
         self.time_ms = np.asarray(rows.time_ms, np.int64)
         second = self.time_ms // 1000

@@ -166,8 +166,8 @@ class BlockEvaluator:
         days = window_days(catalog)
         known: list[bytes | None] = []
         # A backlog may span midnight: each record is judged by its own log time (protocol 21).
-        for day, group in groupby(record.logged_at_ms // MS_PER_DAY for record in candidates.record):
-            count = sum(1 for _ in group)
+        for day, group in groupby(candidates.logged_at_ms, MS_PER_DAY.__rfloordiv__):
+            count = len(list(group))
             known += self._filter.earliest(candidates.identity[len(known) : len(known) + count], day, days)
         return known
 

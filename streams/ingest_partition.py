@@ -26,7 +26,7 @@ from streams.retry import until_available
 _BYTES_AN_EVENT = 150
 # So much in a block keeps it open for its age once more, up to so many times.
 _STAY_BYTES = 500 * _BYTES_AN_EVENT
-_STAY_MAX = 5.0
+_STAY_MAX = 12.0
 _GAP_POLL_S = 0.02
 
 _log = structlog.get_logger(__name__)

@@ -20,9 +20,9 @@ from bench.rig import Rig
 NAME = "end-to-end"
 SIZE, CLIENTS = 1000, 16
 SLICES = 6
-TRIALS, HOLDS = 4, 4
+TRIALS, HOLDS = 5, 4
 # A steady flow has a block of every partition on its way; the time until it is steady is not looked at.
-LAG_MAX_S = 3.0
+LAG_MAX_S = 5.0
 LEAD_S = 2.0
 GROWTH_MAX = 0.01
 TRIAL_GROWTH_MAX = 0.05

@@ -5,7 +5,7 @@ batch with what the ledger decided (cut, deadline, token). Doing the same again 
 `usage_windows`, as long as the token is remembered.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -121,7 +121,7 @@ def encode_block(columns: StoredColumns, constants: BlockConstants) -> pa.Record
 
 def _event_arrays(columns: StoredColumns) -> dict[str, pa.Array]:
     arrays = {
-        name: pa.array(getattr(columns, name), kind)
+        name: _column(getattr(columns, name), kind)
         for name, kind, _ in _COLUMNS
         if name in {"tenant", "environment", "source", "id", "type", "customer", "customer_id"}
         or name in {"properties", "identity", "offset", "index"}
@@ -143,8 +143,15 @@ def _event_arrays(columns: StoredColumns) -> dict[str, pa.Array]:
     return arrays
 
 
-def _lists(ends: pa.Array, values: Iterable[Any], kind: pa.DataType) -> pa.Array:
-    return pa.ListArray.from_arrays(ends, pa.array(values, kind))
+def _lists(ends: pa.Array, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    return pa.ListArray.from_arrays(ends, _column(values, kind))
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    # What all rows of a block share is told once: a look at both ends saves looking for it in most other columns.
+    if len(values) and values[0] == values[-1] and values.count(values[0]) == len(values):
+        return _repeat(values[0], kind, len(values))
+    return pa.array(values, kind)
 
 
 def _quantities(values: Sequence[int | Decimal | None]) -> pa.Array:

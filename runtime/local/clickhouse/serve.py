@@ -8,11 +8,14 @@ from pathlib import Path
 
 import uvloop
 
+from runtime import garbage
 from runtime.local.clickhouse.http import Clients, Connection
 from runtime.local.clickhouse.server import Facade, Limits
 
 logger = logging.getLogger("clickhouse")
 
+# Objects that came and stayed between two looks of the garbage collector.
+_COLLECTOR_YOUNG = 50_000
 _PATTERN = frozenset("*?{}")
 
 
@@ -44,6 +47,7 @@ async def _serve(data: Path, port: int) -> int:
         logger.error("port %d: %s", port, error)  # noqa: TRY400 - its cause is known
         facade.close()
         return 1
+    garbage.settle(_COLLECTOR_YOUNG)
     logger.info("ready on 127.0.0.1:%d", port)
     await stop.wait()
     logger.info("stopping: running statements are finished first")
