@@ -16,6 +16,7 @@ from api.errors import PROBLEM_JSON, ClientGone, ProblemAnswer, guarded
 from api.ingest_body import Inflight, Reservation, announced_length, read_body
 from api.plain_asgi import header, send_bytes
 from domain.errors import FieldError, Invalid, MeterstreamError, Unavailable
+from domain.events import exact_decoder
 from domain.quantities import format_quantity, parse_quantity
 from schemas.entitlements import CheckAnswer, CheckReason
 
@@ -81,7 +82,8 @@ class UsageUnknown(Unavailable):
 
 
 _encoder = msgspec.json.Encoder()
-_request = msgspec.json.Decoder(CheckRequest, float_hook=Decimal)
+_request = exact_decoder(CheckRequest)
+_requests = exact_decoder(list[CheckRequest])
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -98,17 +100,21 @@ class Checker:
 
     def answer(self, raw: bytes | msgspec.Raw) -> CheckResult:
         """Raises Invalid, NotFound, UsageUnknown."""
-        asked = _decoded(raw)
+        return self.answer_to(_decoded(raw))
+
+    def answer_to(self, asked: CheckRequest) -> CheckResult:
+        """As `answer`."""
         result = self._checked(self._find(asked.customer), asked.feature, _quantity(asked.quantity))
         if result.reason == "unknown_usage":
             raise UsageUnknown
         return _result(result)
 
-    def answer_each(self, raws: Sequence[msgspec.Raw]) -> list[CheckResult | CheckRefusal]:
+    def answer_each(self, body: bytes) -> list[CheckResult | CheckRefusal]:
+        """An answer or a refusal for each check of the array. Raises Invalid where it is none, or holds too many."""
         answers: list[CheckResult | CheckRefusal] = []
-        for raw in raws:
+        for asked in _checks(body):
             try:
-                answers.append(self.answer(raw))
+                answers.append(self.answer_to(asked if isinstance(asked, CheckRequest) else _decoded(asked)))
             except MeterstreamError as error:
                 answers.append(CheckRefusal(error=RefusedCheck(code=error.code, message=error.message)))
         return answers
@@ -156,7 +162,7 @@ class CheckHandler:
             reservation.cover(announced_length(header(scope, b"content-length"), BODY_MAX_BYTES))
             body = (await read_body(receive, reservation, BODY_MAX_BYTES)).strip(_WHITESPACE)
             checker = checker_of(self._deps, principal)
-            answer: Any = checker.answer_each(_checks(body)) if body.startswith(b"[") else checker.answer(body)
+            answer: Any = checker.answer_each(body) if body.startswith(b"[") else checker.answer(body)
             return _encoder.encode(answer)
 
 
@@ -182,14 +188,18 @@ def view_of(deps: ApiDeps) -> EntitlementsView:
     return deps.entitlements
 
 
-def _checks(body: bytes) -> list[msgspec.Raw]:
+def _checks(body: bytes) -> Sequence[CheckRequest | msgspec.Raw]:
+    checks: Sequence[CheckRequest | msgspec.Raw]
     try:
-        raws = _array.decode(body)
+        try:
+            checks = _requests.decode(body)
+        except msgspec.ValidationError:  # one of them: it is refused alone
+            checks = _array.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid("malformed_json", "the body is not JSON") from error
-    if not 0 < len(raws) <= CHECKS_MAX:
+    if not 0 < len(checks) <= CHECKS_MAX:
         raise Invalid("invalid_request", f"an array holds 1 to {CHECKS_MAX} checks")
-    return raws
+    return checks
 
 
 def _decoded(raw: bytes | msgspec.Raw) -> CheckRequest:

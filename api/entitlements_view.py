@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -78,7 +79,7 @@ class EntitlementsFold:
         """Every event answered 202 before it is counted. None before anything is known."""
         told = self._as_of.get(held.partition)
         milliseconds = max(held.standings.state.as_of_ms, told.as_of_ms if told else 0)
-        return datetime.fromtimestamp(milliseconds / _MS, UTC) if milliseconds else None
+        return _instant(milliseconds) if milliseconds else None
 
     def _unpacked(self, key: bytes) -> HeldCustomer:
         packed = self._packed[key]
@@ -105,6 +106,12 @@ class EntitlementsFold:
         for name in (*contract.references, contract.customer_id):
             if _key_of(contract.tenant, contract.environment, name) != key:
                 names[name] = key
+
+
+@lru_cache(maxsize=1_024)
+def _instant(milliseconds: int) -> datetime:
+    # All customers of a partition share it.
+    return datetime.fromtimestamp(milliseconds / _MS, UTC)
 
 
 def _key_of(tenant: str, environment: str, customer_id: str) -> bytes:

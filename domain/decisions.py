@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -25,6 +26,14 @@ class Standing(Struct, frozen=True, kw_only=True):
     until: datetime
 
 
+class _Known(NamedTuple):
+    """Of a feature what holds in `[since, until)`."""
+
+    since: datetime
+    until: datetime
+    standings: list[Standing]
+
+
 class CustomerStandings:
     """What a state record says, by feature, worked out when it is first asked for.
 
@@ -34,7 +43,7 @@ class CustomerStandings:
     def __init__(self, state: EntitlementsState) -> None:
         self.state = state
         self._held: dict[str, list[Entitlement]] = {}
-        self._by_feature: dict[str, tuple[datetime, list[Standing]]] = {}
+        self._by_feature: dict[str, _Known] = {}
         self._usage: dict[CounterKey, Decimal | None] = {
             CounterKey(
                 meter_id=one.meter_id,
@@ -73,19 +82,19 @@ class CustomerStandings:
         ]
         if not answers:
             return entitlements.check(None, quantity=quantity, as_of=as_of, stale=stale)
-        return entitlements.first_allowed(answers)
+        return answers[0] if len(answers) == 1 else entitlements.first_allowed(answers)
 
     def standings(self, feature: str, now: datetime) -> Sequence[Standing]:
         """What is in force at `now`."""
         known = self._by_feature.get(feature)
-        if known is not None and known[0] <= now < min((one.until for one in known[1]), default=known[0]):
-            return known[1]
+        if known is not None and known.since <= now < known.until:
+            return known.standings
         held = self._held.get(feature, [])
         # The next instant at which another entitlement begins or ends.
         edges = [at for one in held for at in (one.starts_at, one.ends_at) if at is not None and at > now]
         edge = min(edges, default=FOREVER)
         found = [self._standing(one, now, edge) for one in entitlements.combined(held, now)]
-        self._by_feature[feature] = (now, found)
+        self._by_feature[feature] = _Known(now, min((one.until for one in found), default=now), found)
         return found
 
     def _standing(self, held: Entitlement, now: datetime, edge: datetime) -> Standing:

@@ -69,34 +69,27 @@ def check(
         return CheckAnswer(allowed=entitlement.enabled, reason=reason, as_of=as_of, stale=stale)
     if entitlement.kind == "static":
         return CheckAnswer(allowed=True, reason="enabled", config=entitlement.config, as_of=as_of, stale=stale)
-    common = CheckAnswer(
-        allowed=True,
-        reason="unlimited",
+    balance = overage = None
+    if entitlement.limit is None:
+        allowed, reason = True, "unlimited"
+    elif usage is None:
+        allowed, reason = False, "unknown_usage"
+    else:
+        left = EXACT.subtract(entitlement.limit, usage)
+        fits = quantity <= left if quantity else left > 0
+        allowed = fits or entitlement.soft
+        reason = "within_limit" if fits else "soft_limit_exceeded" if entitlement.soft else "limit_exceeded"
+        balance, overage = (left, ZERO) if left > 0 else (ZERO, EXACT.minus(left))
+    return CheckAnswer(
+        allowed=allowed,
+        reason=reason,
         usage=usage,
         limit=entitlement.limit,
+        balance=balance,
+        overage=overage,
         resets_at=resets_at,
         as_of=as_of,
         stale=stale,
-    )
-    if entitlement.limit is None:
-        return common
-    if usage is None:
-        return replace(common, allowed=False, reason="unknown_usage")
-    return _against_limit(common, entitlement.limit, usage, quantity, soft=entitlement.soft)
-
-
-def _against_limit(
-    common: CheckAnswer, limit: Decimal, usage: Decimal, quantity: Decimal, *, soft: bool
-) -> CheckAnswer:
-    left = EXACT.subtract(limit, usage)
-    fits = quantity <= left if quantity else left > 0
-    reason: CheckReason = "within_limit" if fits else "soft_limit_exceeded" if soft else "limit_exceeded"
-    return replace(
-        common,
-        allowed=fits or soft,
-        reason=reason,
-        balance=max(left, ZERO),
-        overage=max(EXACT.minus(left), ZERO),
     )
 
 

@@ -150,11 +150,28 @@ def test_each_check_of_an_array_is_answered_by_itself() -> None:
         ({**good, "quantity": int("9" * 60)}, "quantity_out_of_range"),
         ("text", "invalid_request"),
     ]
-    raws = [msgspec.Raw(json.dumps(one).encode()) for one in [good, *(one for one, _ in bad)]]
-    [first, *others] = checker.answer_each(raws)
+    asked = [good, *(one for one, _ in bad)]
+    [first, *others] = checker.answer_each(json.dumps(asked).encode())
     assert isinstance(first, CheckResult)
     assert first.allowed
     codes = [one.error.code for one in others if isinstance(one, CheckRefusal)]
     assert codes == [code for _, code in bad]
     with pytest.raises(Invalid):
         checker.answer(b"{")
+
+
+@pytest.mark.parametrize("quantity", ["1e99999999999999999999", "1e9999", "-1e-99999999999999999999"])
+def test_a_quantity_that_no_decimal_holds_is_refused_alone_and_in_an_array(quantity: str) -> None:
+    checker = Checker(folded(state(held(), counters=(counter("1"),))), PRINCIPAL, NOW)
+    body = f'{{"customer":"cus_1","feature":"tokens","quantity":{quantity}}}'.encode()
+    with pytest.raises(Invalid):
+        checker.answer(body)
+    [refused] = checker.answer_each(b"[" + body + b"]")
+    assert isinstance(refused, CheckRefusal)
+
+
+def test_an_array_of_sound_checks_is_answered_as_each_of_them_alone() -> None:
+    checker = Checker(folded(state(held(), counters=(counter("1"),))), PRINCIPAL, NOW)
+    asked = [{"customer": "cus_1", "feature": "tokens", "quantity": quantity} for quantity in (0, "1.50", 99, 1000)]
+    together = checker.answer_each(json.dumps(asked).encode())
+    assert together == [checker.answer(json.dumps(one).encode()) for one in asked]
