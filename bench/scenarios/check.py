@@ -25,7 +25,7 @@ BATCH = 100
 BATCH_CLIENTS = (1, 16)
 HELD = 1000  # customers of the decision in one process
 _US = 1_000_000
-_CALLS = 100  # between two looks at the clock
+_CALLS = 20  # between two looks at the clock
 
 
 async def run(rig: Rig) -> list[Measured]:
@@ -75,7 +75,9 @@ def in_process(rig: Rig) -> list[Measured]:
     names = [f"held-{number}" for number in range(HELD)]
     fold = fold_of(names, [FEATURE], now)
     customers = [fold.find(TENANT, ENVIRONMENT, name) for name in names]
-    asked = [msgspec.json.encode({"customer": name, "feature": FEATURE, "quantity": "1"}) for name in names]
+    questions = [{"customer": name, "feature": FEATURE, "quantity": "1"} for name in names]
+    asked = [msgspec.json.encode(one) for one in questions]
+    arrays = [msgspec.json.encode([questions[(place + more) % HELD] for more in range(BATCH)]) for place in range(HELD)]
     encoder, one = msgspec.json.Encoder(), Decimal(1)
 
     def decide(place: int) -> object:
@@ -85,15 +87,22 @@ def in_process(rig: Rig) -> list[Measured]:
     def answer(place: int) -> object:
         return encoder.encode(Checker(fold, principal, now).answer(asked[place]))
 
+    def answer_array(place: int) -> object:
+        return encoder.encode(Checker(fold, principal, now).answer_each(arrays[place]))
+
     repeats = range(rig.scale.repeats)
     return [
         Measured(
             scenario=NAME,
             figure=f"in process, {what}",
             unit="µs",
-            values=tuple(microseconds(call, rig.scale.load_s / 4) for _ in repeats),
+            values=tuple(microseconds(call, rig.scale.load_s / 4) / checks for _ in repeats),
         )
-        for what, call in (("the decision", decide), ("from body to body", answer))
+        for what, call, checks in (
+            ("the decision", decide, 1),
+            ("from body to body", answer, 1),
+            (f"from body to body, {BATCH} at once", answer_array, BATCH),
+        )
     ]
 
 
