@@ -150,18 +150,23 @@ class Partition:
         if not await self._comes(self._arrived, self._deps.settings.ingest.idle_after_s):
             return False
         while not self._is_due() and not (self._flying is not None and self._flying.stored.done()):
-            await self._comes(self._full, self._due_at() - asyncio.get_running_loop().time())
+            left_s = self._due_at() - asyncio.get_running_loop().time()
+            await self._comes(self._full, left_s if left_s > 0 else None)
         return self._is_due()
 
     def _is_due(self) -> bool:
-        return self._full.is_set() or self._due_at() <= asyncio.get_running_loop().time()
+        """Full; or old, and nothing before it is under way: while a slow store works, blocks grow instead of queueing."""
+        if self._full.is_set():
+            return True
+        is_old = self._due_at() <= asyncio.get_running_loop().time()
+        return is_old and (self._flying is None or self._flying.stored.done())
 
     def _due_at(self) -> float:
         """A block that fills fast stays open longer: an insert costs the store as much as thousands of its rows."""
         ages = min(1 + self._bytes / _STAY_BYTES, _STAY_MAX)
         return self._opened_at + ages * self._deps.settings.block_age_s
 
-    async def _comes(self, sign: asyncio.Event, within_s: float) -> bool:
+    async def _comes(self, sign: asyncio.Event, within_s: float | None) -> bool:
         """Whether `sign` is set within the time, and before the block that flies is stored."""
         if sign.is_set():
             return True

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.figures import Measured
 from bench.ledger import DoneBlock
-from bench.load import BenchError, Connection, Load, connected, drive, pace
+from bench.load import BenchError, Load, connected, drive, pace
 from bench.processes import Cost
 from bench.rig import Rig
 
@@ -75,14 +75,13 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(rig: Rig) -> list[Measured]:
-    async with connected(rig.target, CLIENTS) as connections:
-        rate = await find(rig, connections)
-        for _ in range(HOLDS):
-            cost = Cost(rig.processes)
-            held = await hold(rig, connections, rate, rig.scale.hold_s + LEAD_S, cost)
-            if rig.scale.quick or not held.grows(GROWTH_MAX):  # the quick form judges nothing
-                return figures(held, cost)
-            rate = LESS * min(rate, held.visible)
+    rate = await find(rig)
+    for _ in range(HOLDS):
+        cost = Cost(rig.processes)
+        held = await hold(rig, rate, rig.scale.hold_s + LEAD_S, cost)
+        if rig.scale.quick or not held.grows(GROWTH_MAX):  # the quick form judges nothing
+            return figures(held, cost)
+        rate = LESS * min(rate, held.visible)
     raise BenchError(f"no rate was held; the last was {held.rate:,.0f} events/s with a lag of {held.lag_s:.1f} s")
 
 
@@ -106,12 +105,12 @@ def figures(held: Held, cost: Cost) -> list[Measured]:
     ]
 
 
-async def find(rig: Rig, connections: list[Connection]) -> float:
+async def find(rig: Rig) -> float:
     """The highest rate that a trial has held, between what becomes visible under a flood and what is accepted of it."""
-    low, high = await flood(rig, connections)
+    low, high = await flood(rig)
     for _ in range(0 if rig.scale.quick else TRIALS):
         rate = (low + high) / 2
-        held = await hold(rig, connections, rate, rig.scale.search_s + LEAD_S)
+        held = await hold(rig, rate, rig.scale.search_s + LEAD_S)
         if held.grows(TRIAL_GROWTH_MAX):
             high = rate
         else:
@@ -119,17 +118,18 @@ async def find(rig: Rig, connections: list[Connection]) -> float:
     return low
 
 
-async def flood(rig: Rig, connections: list[Connection]) -> tuple[float, float]:
+async def flood(rig: Rig) -> tuple[float, float]:
     """Events a second that became visible, and that were accepted, with as many requests as there are clients for."""
     begun, made = await rig.ledger.now(), rig.events.made
-    load = await drive(connections, rig.requests(SIZE), expected=202, within_s=rig.scale.search_s)
+    async with connected(rig.target, CLIENTS) as connections:
+        load = await drive(connections, rig.requests(SIZE), expected=202, within_s=rig.scale.search_s)
     accepted = (rig.events.made - made) / load.seconds
     visible = await rig.ledger.stored_after(begun) / load.seconds
     await rig.ledger.caught_up()
     return max(visible, accepted / 10), accepted
 
 
-async def hold(rig: Rig, connections: list[Connection], rate: float, seconds: float, cost: Cost | None = None) -> Held:
+async def hold(rig: Rig, rate: float, seconds: float, cost: Cost | None = None) -> Held:
     """Events at this rate for so long, or until the lag is too long; returns when all of them are visible."""
     begun, made = await rig.ledger.now(), rig.events.made
     lags: list[tuple[float, int]] = []
@@ -151,7 +151,9 @@ async def hold(rig: Rig, connections: list[Connection], rate: float, seconds: fl
     sampling = asyncio.create_task(sample(), name="lag")
     try:
         per_second = rate / SIZE
-        load = await pace(connections, rig.requests(SIZE), expected=202, per_second=per_second, go_on=goes_on)
+        # Connections of its own: the server ends those that say nothing while a former rate's lag is waited for.
+        async with connected(rig.target, CLIENTS) as connections:
+            load = await pace(connections, rig.requests(SIZE), expected=202, per_second=per_second, go_on=goes_on)
     finally:
         stopped.set()
         await sampling

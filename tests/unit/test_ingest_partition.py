@@ -202,10 +202,10 @@ class Versions:
 
 
 @contextlib.asynccontextmanager
-async def written(writer: Writer) -> AsyncIterator[Partition]:
-    """A partition whose every record is a block, being written."""
+async def written(writer: Writer, *, block_max_events: int = 1) -> AsyncIterator[Partition]:
+    """A partition, being written; by default every record is a block."""
     deps: Any = SimpleNamespace(
-        settings=Settings(ingest=IngestSettings(block_max_events=1)), budget_s=0.0, catalog=Versions()
+        settings=Settings(ingest=IngestSettings(block_max_events=block_max_events)), budget_s=0.0, catalog=Versions()
     )
     own = Partition(deps, STATE, cast("Any", writer), cast("Any", writer), lambda: True)
     running = asyncio.create_task(own.run())
@@ -226,6 +226,24 @@ async def test_a_block_is_judged_while_the_one_before_is_inserted_and_begun_with
         writer.stored[10].set()
         await eventually_async(lambda: "ack 10" in writer.steps, 5)
         assert writer.steps[4:] == ["stored 10", "done and intent 10 11", "enter 11", "deltas 10", "ack 10"]
+
+
+async def test_a_block_that_is_old_but_not_full_grows_until_the_one_before_is_stored() -> None:
+    writer = Writer()
+    async with written(writer, block_max_events=1_000) as own:
+        await own.accept(record(10), Noted(10, writer.steps))
+        await eventually_async(lambda: "enter 10" in writer.steps, 5)
+        await own.accept(record(11), Noted(11, writer.steps))
+        own._opened_at -= 10
+        await asyncio.sleep(0.05)
+        assert own._due_at() < asyncio.get_running_loop().time()
+        assert "prepare 11" not in writer.steps
+        await own.accept(record(12), Noted(12, writer.steps))
+        writer.stored[10].set()
+        await eventually_async(lambda: 11 in writer.stored, 5)
+        writer.stored[11].set()
+        await eventually_async(lambda: own.done_offset == 12, 5)
+        assert 12 not in writer.stored
 
 
 async def test_done_commits_alone_and_at_once_when_no_next_block_is_ready() -> None:
