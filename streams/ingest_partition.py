@@ -151,7 +151,9 @@ class Partition:
             return False
         while not self._is_due() and not (self._flying is not None and self._flying.stored.done()):
             left_s = self._due_at() - asyncio.get_running_loop().time()
-            await self._comes(self._full, left_s if left_s > 0 else None)
+            # An old block without one before it is due by now: time has gone on since it was asked.
+            waits_for_former = left_s <= 0 and self._flying is not None
+            await self._comes(self._full, None if waits_for_former else left_s)
         return self._is_due()
 
     def _is_due(self) -> bool:
