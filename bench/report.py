@@ -57,9 +57,14 @@ def table_of(measured: Sequence[Measured]) -> Table:
 
 
 def write_results(measured: Sequence[Measured], path: Path) -> None:
-    """A list of `Result`, in the order measured. Replaces the file at once, so a reader never sees half of it."""
+    """As `keep_results`, in the order measured."""
+    keep_results([result_of(one) for one in measured], path)
+
+
+def keep_results(results: Sequence[Result], path: Path) -> None:
+    """As a JSON list. Replaces the file at once, so a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoded = msgspec.json.format(msgspec.json.encode([result_of(one) for one in measured]), indent=2)
+    encoded = msgspec.json.format(msgspec.json.encode(results), indent=2)
     draft = path.with_suffix(".draft")
     draft.write_bytes(encoded + b"\n")
     draft.replace(path)

@@ -12,6 +12,7 @@ from bench import report
 from bench.events import CUSTOMERS, EventSource
 from bench.figures import Measured, Result, percentile, result_of, spread
 from bench.load import Target
+from bench.medians import medians
 from bench.scenarios.freshness import Lane
 from domain.events import parse_event, split_events
 from domain.identity import event_identity, partition_of
@@ -154,3 +155,15 @@ def test_a_lanes_customer_gets_the_events_of_its_own_partition_only() -> None:
     places = [partition_of(event_identity("default", "live", event.source, event.id), PARTITIONS) for event in events]
     assert [event.customer for event in events] == [f"lane-{place}" for place in places]
     assert counts == [places.count(number) for number in range(PARTITIONS)]
+
+
+def test_of_several_runs_the_median_of_each_figure_is_told_and_of_its_ratio_by_itself() -> None:
+    runs = [
+        [Result(scenario="a", figure="x", value=value, unit="events/s", ceiling=ceiling, ratio=ratio)]
+        for value, ceiling, ratio in ((10.0, 20.0, 0.5), (30.0, 40.0, 0.75), (20.0, 100.0, 0.2))
+    ]
+    runs[0].append(Result(scenario="a", figure="y", value=7.0, unit="ms", ceiling=None, ratio=None))
+    assert medians(runs) == [
+        Result(scenario="a", figure="x", value=20.0, unit="events/s", ceiling=40.0, ratio=0.5),
+        Result(scenario="a", figure="y", value=7.0, unit="ms", ceiling=None, ratio=None),
+    ]
