@@ -11,12 +11,12 @@ from domain.money import EXACT, ZERO
 from domain.pricing.buckets import bucketed_steps
 from domain.pricing.commitments import overage_steps, settle_period
 from domain.pricing.discounts import discount_steps, floor_steps, maximum_steps
-from domain.pricing.models import QuantityPrice, line_quantity, model_steps
+from domain.pricing.models import line_quantity, model_steps
 from domain.pricing.steps import ONE, amount_of, scaled
 from domain.pricing.units import conversion_step, convert
-from schemas.price_terms import UnitConversion
+from schemas.price_terms import QuantityTerms, UnitConversion, UsageTerms
 from schemas.priced_usage import PricedUsage, TermProgress, ValueUsage
-from schemas.prices import CommitmentUse, FlatPrice, MatrixPrice, Price, RatedStep
+from schemas.prices import CommitmentUse, MatrixPrice, Price, RatedStep
 
 
 class Cumulative(NamedTuple):
@@ -32,10 +32,10 @@ def cumulative(price: Price, usage: PricedUsage, currency: str, part: Fraction, 
     """Raises Invalid `usage_unfit`, `unknown_currency`, `unknown_timezone`."""
     metered = line_quantity(usage)
     rate = ONE if price.pricing_unit is None else price.pricing_unit.rate
-    steps, commitment = _charged(price, usage, currency, part, term, rate)
+    steps, commitment = _charged(price, usage, currency, part, term, rate, metered)
     charged = amount_of(steps)
     reductions = reduction_steps(price, charged, currency, rate, metered)
-    exact = EXACT.add(charged, amount_of(reductions))
+    exact = EXACT.add(charged, amount_of(reductions)) if reductions else charged
     return Cumulative(metered, steps + reductions, exact, charged, commitment, rate)
 
 
@@ -49,29 +49,35 @@ def reduction_steps(price: Price, charged: Decimal, currency: str, rate: Decimal
 
 
 def _charged(
-    price: Price, usage: PricedUsage, currency: str, part: Fraction, term: TermProgress, rate: Decimal
+    price: Price,
+    usage: PricedUsage,
+    currency: str,
+    part: Fraction,
+    term: TermProgress,
+    rate: Decimal,
+    metered: Decimal,
 ) -> tuple[list[RatedStep], CommitmentUse | None]:
     """The usage at list price in the currency, and what a commitment adds to it."""
     use: CommitmentUse | None = None
     converted = usage
-    if isinstance(price, QuantityPrice) and price.bucket is not None:
+    if isinstance(price, QuantityTerms) and price.bucket is not None:
         steps, use = bucketed_steps(price, price.bucket, usage, rate)
     else:
         converted, conversion = _converted(price, usage)
         steps = conversion + model_steps(price, converted)
-    if rate != ONE:
+    if rate is not ONE:
         steps = scaled(steps, rate)
-    if steps and min(step.amount for step in steps) < ZERO:
-        steps += floor_steps(amount_of(steps), line_quantity(usage))
-    if not isinstance(price, FlatPrice) and price.commitment is not None and price.commitment.per != "window":
-        of_quantity = price if isinstance(price, QuantityPrice) else None
+    if usage.event_amounts is not None or usage.changes is not None:  # what has gone may outweigh what came
+        steps += floor_steps(amount_of(steps), metered)
+    if isinstance(price, UsageTerms) and price.commitment is not None and price.commitment.per != "window":
+        of_quantity = price if isinstance(price, QuantityTerms) else None
         use = settle_period(of_quantity, steps, converted, price.commitment, rate, currency, part, term)
-    return steps + (overage_steps(use, line_quantity(usage)) if use is not None else []), use
+    return (steps if use is None else steps + overage_steps(use, metered)), use
 
 
 def _converted(price: Price, usage: PricedUsage) -> tuple[PricedUsage, list[RatedStep]]:
     """The usage in priced units, each of its quantities for itself, and the step that says so."""
-    if not isinstance(price, QuantityPrice | MatrixPrice) or price.conversion is None:
+    if not isinstance(price, (QuantityTerms, MatrixPrice)) or price.conversion is None:
         return usage, []
     if usage.changes is not None:
         raise Invalid("usage_unfit", "units weighed by time are not converted")

@@ -49,7 +49,7 @@ def rate_lines(
     Raises Invalid `unknown_currency`, `usage_unfit`. The price is valid (`validate_price`).
     """
     shaped = _shaped(usage)
-    at_end = isinstance(price, FlatPrice | VolumePrice)
+    at_end = isinstance(price, (FlatPrice, VolumePrice))
     if at_end and not last:
         return (_line_of("usage", [], ZERO, currency),)
     after = cumulative(price, shaped, currency, part, term)

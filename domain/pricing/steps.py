@@ -62,8 +62,8 @@ def adjustment(kind: StepKind, amount: Decimal, quantity: Decimal = ZERO, label:
     )
 
 
-def amount_of(steps: Iterable[RatedStep]) -> Decimal:
-    return total([step.amount for step in steps])
+def amount_of(steps: Sequence[RatedStep]) -> Decimal:
+    return steps[0].amount if len(steps) == 1 else total([step.amount for step in steps])
 
 
 def scaled(steps: Sequence[RatedStep], rate: Decimal) -> list[RatedStep]:

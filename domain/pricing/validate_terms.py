@@ -8,7 +8,16 @@ from domain.pricing.bands import hours_of, parse_clock
 from domain.pricing.fields import Fields
 from domain.pricing.models import QuantityPrice
 from schemas.periods import Cadence
-from schemas.price_terms import Bucketing, Commitment, LineTerms, PricingUnit, TimeBand, UnitConversion, UsageTerms
+from schemas.price_terms import (
+    Bucketing,
+    Commitment,
+    LineTerms,
+    PricingUnit,
+    QuantityTerms,
+    TimeBand,
+    UnitConversion,
+    UsageTerms,
+)
 from schemas.prices import MatrixPrice, Price
 
 MAX_DISCOUNTS = 20
@@ -26,9 +35,9 @@ def check_terms(fields: Fields, pointer: str, price: Price) -> None:
     _check_line(fields, pointer, price)
     if isinstance(price, UsageTerms) and price.commitment is not None:
         _check_commitment(fields, f"{pointer}/commitment", price.commitment, price)
-    if isinstance(price, QuantityPrice | MatrixPrice) and price.conversion is not None:
+    if isinstance(price, (QuantityTerms, MatrixPrice)) and price.conversion is not None:
         _check_conversion(fields, f"{pointer}/conversion", price.conversion)
-    if isinstance(price, QuantityPrice) and price.bucket is not None:
+    if isinstance(price, QuantityTerms) and price.bucket is not None:
         _check_bucket(fields, f"{pointer}/bucket", price.bucket, price)
 
 
@@ -68,11 +77,11 @@ def _check_conversion(fields: Fields, pointer: str, conversion: UnitConversion) 
 
 def _check_commitment(fields: Fields, pointer: str, commitment: Commitment, price: UsageTerms) -> None:
     _check_shape(fields, pointer, commitment)
-    bucket = price.bucket if isinstance(price, QuantityPrice) else None
+    bucket = price.bucket if isinstance(price, QuantityTerms) else None
     if commitment.per == "window" and bucket is None:
         _window_unused(fields, pointer)
     if commitment.quantity is not None:
-        one_quantity = isinstance(price, QuantityPrice) and (bucket is None) == (commitment.per != "window")
+        one_quantity = isinstance(price, QuantityTerms) and (bucket is None) == (commitment.per != "window")
         if not one_quantity or (bucket is not None and bucket.group_by):
             _quantity_unused(fields, pointer)
     if commitment.per == "period" and commitment.amount is not None and price.maximum_amount is not None:
