@@ -1,6 +1,6 @@
-"""Prices: what is a valid one, and what a quantity costs."""
+"""Prices: what is a valid one, and what usage costs."""
 
-from domain.pricing.rate import rate
+from domain.pricing.rate import rate, rate_lines, rerate
 from domain.pricing.validate import validate_price
 
-__all__ = ["rate", "validate_price"]
+__all__ = ["rate", "rate_lines", "rerate", "validate_price"]

@@ -1,33 +1,100 @@
-"""A quantity and a price make an amount, with every step that leads to it (semantics, prices)."""
+"""Usage and a price make lines, with every step that leads to their amounts (semantics, prices).
+
+The order on a line: conversion, free units, price, commitment, percentage discounts, maximum; then, as lines of their
+own, what fills up to a commitment and to the minimum. Everything is rated from the start of the period: a line in the
+middle of it is the rating up to its end minus the rating up to its beginning, both rounded, so that the lines of a
+period sum to the same amount wherever it is split.
+"""
 
 from decimal import Decimal
-from typing import assert_never
+from fractions import Fraction
 
-from domain.money import EXACT, ZERO, round_money, total
-from domain.pricing.tiers import graduated_steps, volume_steps
-from schemas.prices import (
-    FlatPrice,
-    GraduatedPrice,
-    PackagePrice,
-    PerUnitPrice,
-    Price,
-    RatedLine,
-    RatedStep,
-    VolumePrice,
-)
+from domain.money import EXACT, ZERO, round_money
+from domain.pricing.commitments import NO_TERM, WHOLE, amount_for
+from domain.pricing.cumulative import Cumulative, cumulative, reduction_steps
+from domain.pricing.steps import ONE, adjustment, amount_of, difference
+from schemas.priced_usage import PricedUsage, TermProgress
+from schemas.prices import FlatPrice, LineKind, Price, RatedLine, RatedStep, StepKind, VolumePrice
 
-_ONE = Decimal(1)
+Usage = Decimal | PricedUsage
 
 
-def rate(price: Price, quantity: Decimal, currency: str) -> RatedLine:
-    """Price `quantity` units; the steps' amounts sum to `exact_amount`, and `amount` is that sum rounded once.
+def rate(price: Price, usage: Usage, currency: str) -> RatedLine:
+    """The usage of a whole period, without what fills it up (`rate_lines` has that).
 
-    A quantity below zero (corrections beyond the usage) is priced as zero units: a price never pays out.
-    Raises Invalid `unknown_currency`. The price is valid (`validate_price`).
+    The steps' amounts sum to `exact_amount`, and `amount` is that sum rounded once. A quantity below zero (corrections
+    beyond the usage) is priced as zero units: a price never pays out.
+    Raises Invalid `unknown_currency`, `usage_unfit` (the price needs usage of another shape). The price is valid
+    (`validate_price`).
     """
-    steps = _steps(price, max(quantity, ZERO))
-    exact = total([step.amount for step in steps])
+    return _first_line(cumulative(price, _shaped(usage), currency, WHOLE, NO_TERM), currency)
+
+
+def rate_lines(
+    price: Price,
+    usage: Usage,
+    currency: str,
+    *,
+    before: Usage | None = None,
+    last: bool = True,
+    part: Fraction = WHOLE,
+    term: TermProgress = NO_TERM,
+) -> tuple[RatedLine, ...]:
+    """One line of a period: the usage line, and on the last line of the period what fills it up.
+
+    `usage` is that of the period from its start up to the line's end, `before` up to the line's beginning; None: no
+    line came before it in the period. A flat price and a volume price wait for the last line, and are billed there
+    whole. `part` is the part of a full period that is billed: minimum and commitment are prorated by it. `term` is how
+    far a commitment over several periods got in the earlier ones.
+    Raises Invalid `unknown_currency`, `usage_unfit`. The price is valid (`validate_price`).
+    """
+    shaped = _shaped(usage)
+    at_end = isinstance(price, (FlatPrice, VolumePrice))
+    if at_end and not last:
+        return (_line_of("usage", [], ZERO, currency),)
+    after = cumulative(price, shaped, currency, part, term)
+    if before is None or at_end:
+        line = _first_line(after, currency)
+    else:
+        line = _next_line(after, cumulative(price, _shaped(before), currency, part, term), currency)
+    return (line, *(_true_ups(price, after, currency, part) if last else ()))
+
+
+def rerate(
+    price: Price,
+    usage: Usage,
+    billed: Usage,
+    currency: str,
+    *,
+    part: Fraction = WHOLE,
+    term: TermProgress = NO_TERM,
+) -> tuple[RatedLine, ...]:
+    """What a period that was billed in full for the usage `billed` has to be billed in addition, now that it is `usage`.
+
+    The lines may be negative. True-ups that changed are lines too. Together with what was billed they sum to the
+    period's lines for `usage`, so a difference below one minor unit is not lost: it comes in as soon as it makes one up.
+    Raises Invalid `unknown_currency`, `usage_unfit`.
+    """
+    after = cumulative(price, _shaped(usage), currency, part, term)
+    before = cumulative(price, _shaped(billed), currency, part, term)
+    fills = difference(
+        [step for line in _true_ups(price, after, currency, part) for step in line.steps],
+        [step for line in _true_ups(price, before, currency, part) for step in line.steps],
+    )
+    return (
+        _next_line(after, before, currency),
+        *(_line_of("true_up", [step], step.quantity, currency) for step in fills if step.amount),
+    )
+
+
+def _shaped(usage: Usage) -> PricedUsage:
+    return usage if isinstance(usage, PricedUsage) else PricedUsage(quantity=usage)
+
+
+def _line_of(kind: LineKind, steps: list[RatedStep], quantity: Decimal, currency: str) -> RatedLine:
+    exact = amount_of(steps)
     return RatedLine(
+        kind=kind,
         quantity=quantity,
         currency=currency,
         exact_amount=exact,
@@ -36,70 +103,48 @@ def rate(price: Price, quantity: Decimal, currency: str) -> RatedLine:
     )
 
 
-def _steps(price: Price, quantity: Decimal) -> list[RatedStep]:
-    match price:
-        case FlatPrice():
-            return [
-                RatedStep(
-                    kind="flat",
-                    from_quantity=ZERO,
-                    to_quantity=quantity,
-                    quantity=_ONE,
-                    unit_amount=price.amount,
-                    amount=price.amount,
-                )
-            ]
-        case PerUnitPrice():
-            free, billable = _free(price.free_units, quantity)
-            return free + _per_unit(price, quantity, billable)
-        case PackagePrice():
-            free, billable = _free(price.free_units, quantity)
-            return free + _packages(price, quantity, billable)
-        case GraduatedPrice():
-            free, billable = _free(price.free_units, quantity)
-            return free + graduated_steps(price.tiers, billable, EXACT.subtract(quantity, billable))
-        case VolumePrice():
-            free, billable = _free(price.free_units, quantity)
-            return free + volume_steps(price.tiers, billable, EXACT.subtract(quantity, billable))
-        case _:
-            assert_never(price)
-
-
-def _free(free_units: Decimal, quantity: Decimal) -> tuple[list[RatedStep], Decimal]:
-    """Free units come off the quantity before it is priced (order on a line: semantics, prices)."""
-    free = min(free_units, quantity)
-    if not free:
-        return [], quantity
-    step = RatedStep(
-        kind="free_units", from_quantity=ZERO, to_quantity=free, quantity=free, unit_amount=ZERO, amount=ZERO
+def _first_line(after: Cumulative, currency: str) -> RatedLine:
+    return RatedLine(
+        quantity=after.quantity,
+        currency=currency,
+        exact_amount=after.exact,
+        amount=round_money(after.exact, currency),
+        steps=tuple(after.steps),
+        commitment=after.commitment,
     )
-    return [step], EXACT.subtract(quantity, free)
 
 
-def _per_unit(price: PerUnitPrice, quantity: Decimal, billable: Decimal) -> list[RatedStep]:
-    return [
-        RatedStep(
-            kind="units",
-            from_quantity=EXACT.subtract(quantity, billable),
-            to_quantity=quantity,
-            quantity=billable,
-            unit_amount=price.unit_amount,
-            amount=EXACT.multiply(billable, price.unit_amount),
-        )
-    ]
+def _next_line(after: Cumulative, before: Cumulative, currency: str) -> RatedLine:
+    """What earlier lines rounded comes in as a step, so that the period's lines sum to the period's rounded amount."""
+    billed = round_money(before.exact, currency)
+    carried = EXACT.subtract(before.exact, billed)
+    quantity = EXACT.subtract(after.quantity, before.quantity)
+    steps = difference(after.steps, before.steps)
+    return RatedLine(
+        quantity=quantity,
+        currency=currency,
+        exact_amount=EXACT.subtract(after.exact, billed),
+        amount=EXACT.subtract(round_money(after.exact, currency), billed),
+        steps=tuple([*steps, adjustment("carried", carried, quantity)] if carried else steps),
+        commitment=after.commitment,
+    )
 
 
-def _packages(price: PackagePrice, quantity: Decimal, billable: Decimal) -> list[RatedStep]:
-    packages = EXACT.divide_int(billable, price.package_size)
-    if price.rounding == "up" and EXACT.remainder(billable, price.package_size):
-        packages = EXACT.add(packages, _ONE)
-    return [
-        RatedStep(
-            kind="packages",
-            from_quantity=EXACT.subtract(quantity, billable),
-            to_quantity=quantity,
-            quantity=packages,
-            unit_amount=price.amount,
-            amount=EXACT.multiply(packages, price.amount),
-        )
-    ]
+def _true_ups(price: Price, whole: Cumulative, currency: str, part: Fraction) -> list[RatedLine]:
+    """Each from the rounded amounts, so that usage and true-up sum to what was committed, to the minor unit."""
+    billed, lines = round_money(whole.exact, currency), list[RatedLine]()
+    if whole.commitment is not None and whole.commitment.true_up:
+        # At list price, as the commitment is: discounts and the maximum hold for it as for usage.
+        filled = EXACT.add(whole.charged, whole.commitment.true_up)
+        reduced = amount_of(reduction_steps(price, filled, currency, whole.rate, ZERO))
+        missing = EXACT.subtract(round_money(EXACT.add(filled, reduced), currency), billed)
+        lines += _fill("commitment", missing, currency)
+        billed = EXACT.add(billed, missing)
+    if price.minimum_amount is not None:
+        least = amount_for(EXACT.multiply(price.minimum_amount, whole.rate), part, currency)
+        lines += _fill("minimum", EXACT.subtract(round_money(least, currency), billed), currency)
+    return lines
+
+
+def _fill(kind: StepKind, missing: Decimal, currency: str) -> list[RatedLine]:
+    return [_line_of("true_up", [adjustment(kind, missing)], ONE, currency)] if missing > 0 else []

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from domain.money import EXACT, ZERO
-from schemas.prices import RatedStep, Tier
+from domain.pricing.steps import ONE, priced
+from schemas.prices import RatedStep, StepKind, Tier
 
-_ONE = Decimal(1)
 
-
-def graduated_steps(tiers: Sequence[Tier], billable: Decimal, offset: Decimal) -> list[RatedStep]:
+def graduated_steps(
+    tiers: Sequence[Tier], billable: Decimal, offset: Decimal, kind: StepKind = "tier_units"
+) -> list[RatedStep]:
     """Each unit by its own tier; a tier's flat price once it is reached. `offset` units came before (free ones)."""
     steps: list[RatedStep] = []
     lower = ZERO
@@ -17,7 +18,7 @@ def graduated_steps(tiers: Sequence[Tier], billable: Decimal, offset: Decimal) -
         if index and billable <= lower:
             break
         upper = billable if tier.up_to is None else min(tier.up_to, billable)
-        steps += _tier_steps(tier, lower, upper, offset)
+        steps += _tier_steps(tier, index, lower, upper, offset, kind)
         lower = upper
         if tier.up_to is None or billable <= tier.up_to:
             break
@@ -26,34 +27,23 @@ def graduated_steps(tiers: Sequence[Tier], billable: Decimal, offset: Decimal) -
 
 def volume_steps(tiers: Sequence[Tier], billable: Decimal, offset: Decimal) -> list[RatedStep]:
     """All units by the tier that the whole quantity falls into."""
-    tier = next(tier for tier in tiers if tier.up_to is None or billable <= tier.up_to)
-    return _tier_steps(tier, ZERO, billable, offset)
+    index = volume_tier(tiers, billable)
+    return _tier_steps(tiers[index], index, ZERO, billable, offset, "tier_units")
 
 
-def _tier_steps(tier: Tier, lower: Decimal, upper: Decimal, offset: Decimal) -> list[RatedStep]:
+def volume_tier(tiers: Sequence[Tier], quantity: Decimal) -> int:
+    """The index of the tier that `quantity` falls into."""
+    return next(index for index, tier in enumerate(tiers) if tier.up_to is None or quantity <= tier.up_to)
+
+
+def _tier_steps(
+    tier: Tier, index: int, lower: Decimal, upper: Decimal, offset: Decimal, kind: StepKind
+) -> list[RatedStep]:
     units = EXACT.subtract(upper, lower)
     start, end = EXACT.add(offset, lower), EXACT.add(offset, upper)
     steps = []
     if units:
-        steps.append(
-            RatedStep(
-                kind="tier_units",
-                from_quantity=start,
-                to_quantity=end,
-                quantity=units,
-                unit_amount=tier.unit_amount,
-                amount=EXACT.multiply(units, tier.unit_amount),
-            )
-        )
+        steps.append(priced(kind, units, tier.unit_amount, start=start, end=end, tier=index + 1))
     if tier.flat_amount:
-        steps.append(
-            RatedStep(
-                kind="tier_flat",
-                from_quantity=start,
-                to_quantity=end,
-                quantity=_ONE,
-                unit_amount=tier.flat_amount,
-                amount=tier.flat_amount,
-            )
-        )
+        steps.append(priced("tier_flat", ONE, tier.flat_amount, start=start, end=end, tier=index + 1))
     return steps
