@@ -44,9 +44,9 @@ def test_a_period_within_one_day_is_shared_by_seconds() -> None:
 def test_what_lies_outside_the_period_has_no_share() -> None:
     before, after = MARCH[0] - timedelta(days=5), MARCH[1] + timedelta(days=5)
     for basis in ("seconds", "days"):
-        assert share(*MARCH, before, MARCH[0], basis=basis) == 0  # type: ignore[arg-type]
-        assert share(*MARCH, MARCH[1], after, basis=basis) == 0  # type: ignore[arg-type]
-        assert share(*MARCH, before, after, basis=basis) == 1  # type: ignore[arg-type]
+        assert share(*MARCH, before, MARCH[0], basis=basis) == 0
+        assert share(*MARCH, MARCH[1], after, basis=basis) == 0
+        assert share(*MARCH, before, after, basis=basis) == 1
 
 
 def test_parts_by_days_sum_to_the_whole_and_the_last_takes_the_remainder() -> None:
