@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from domain.errors import Invalid
 from domain.periods import period_at, periods_between
-from schemas.periods import FOREVER, Cadence, Period, Recurrence
+from schemas.periods import Cadence, Period, Recurrence
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -32,11 +32,9 @@ def usage_period_at(recurrences: Sequence[Recurrence], instant: datetime) -> Per
     _check(recurrences)
     place = max(bisect_right([one.effective_at for one in recurrences], instant) - 1, 0)
     recurrence = recurrences[place]
-    replaced_at = recurrences[place + 1].effective_at if place + 1 < len(recurrences) else FOREVER
     period = period_at(recurrence.anchor, recurrence.cadence, recurrence.zone, max(instant, recurrence.effective_at))
-    return Period(
-        start=max(period.start, recurrence.effective_at), end=min(period.end, replaced_at), index=period.index
-    )
+    ends = [period.end, *(following.effective_at for following in recurrences[place + 1 : place + 2])]
+    return Period(start=max(period.start, recurrence.effective_at), end=min(ends), index=period.index)
 
 
 def resets_between(recurrences: Sequence[Recurrence], start: datetime, end: datetime) -> list[datetime]:
@@ -45,7 +43,7 @@ def resets_between(recurrences: Sequence[Recurrence], start: datetime, end: date
     """
     _check(recurrences)
     resets: list[datetime] = []
-    ends = [*(one.effective_at for one in recurrences[1:]), FOREVER]
+    ends = [*(one.effective_at for one in recurrences[1:]), end]
     for recurrence, replaced_at in zip(recurrences, ends, strict=True):
         first, last = max(recurrence.effective_at, start), min(replaced_at, end)
         periods = periods_between(recurrence.anchor, recurrence.cadence, recurrence.zone, first, last)
