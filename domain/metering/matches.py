@@ -1,6 +1,8 @@
 """Events as one meter sees them. What matches is decided by `domain.meters` and nowhere else."""
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from domain.aggregates import LogPosition
@@ -42,10 +44,11 @@ def matches_of(meter: Meter, events: Iterable[MeterEvent]) -> Matched:
         found, wrong = compiled.evaluate(event.type, event.properties)
         matches += [Placed(match, event.time_ms, event.position) for match in found]
         issues += [(event.position, code) for _, code in wrong]
-    matches.sort(key=in_time)
+    matches.sort(key=attrgetter("time_ms", "position"))
     return Matched(matches, issues)
 
 
-def in_time(placed: Placed) -> tuple[int, LogPosition]:
-    """The order of matches in time."""
-    return placed.time_ms, placed.position
+def within(matches: Sequence[Placed], start_ms: int, end_ms: int) -> Sequence[Placed]:
+    """Those of `[start_ms, end_ms)`, of matches that are by time."""
+    time_ms = attrgetter("time_ms")
+    return matches[bisect_left(matches, start_ms, key=time_ms) : bisect_left(matches, end_ms, key=time_ms)]

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from domain.aggregates import fold, value
 from domain.metering.levels import Change, weighted_sum
-from domain.metering.matches import Placed
+from domain.metering.matches import Placed, within
 from domain.metering.percentiles import percentile
 from schemas.measures import Measure
 
@@ -20,7 +20,7 @@ def measured(matches: Sequence[Placed], measure: Measure, start_ms: int, end_ms:
     """
     if measure.aggregation == "weighted_sum":
         return weighted_sum(list(levels_of(matches).values()), start_ms, end_ms, carry=measure.carry)
-    inside = [placed for placed in matches if start_ms <= placed.time_ms < end_ms]
+    inside = within(matches, start_ms, end_ms)
     if measure.aggregation == "percentile":
         return percentile((placed.match[1] for placed in inside if placed.match[1] is not None), measure.percent)
     return value(fold(inside), measure.aggregation)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from domain.errors import Invalid
-from domain.metering.matches import Placed
+from domain.metering.matches import Placed, within
 from domain.metering.measures import measured
 from domain.windows import rolling_windows, session_windows
 from schemas.measures import Measure
@@ -121,7 +121,7 @@ def _row(
 
 
 def _has_usage(matches: Sequence[Placed], window: TimeWindow) -> bool:
-    return any(_ms(window.start) <= placed.time_ms < _ms(window.end) for placed in matches)
+    return bool(within(matches, _ms(window.start), _ms(window.end)))
 
 
 def _order(row: UsageRow) -> tuple[datetime, list[str]]:
