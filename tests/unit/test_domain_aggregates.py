@@ -205,3 +205,8 @@ def test_sessions_are_those_of_each_group() -> None:
     assert (text(one.value), one.window_end - one.window_start) == ("7", timedelta(hours=1.3))
     each = session_usage(meter(), measure, matches, START, END, gap, ["region"])
     assert [(row.dimensions["region"], text(row.value)) for row in each] == [("eu", "1"), (None, "2"), ("eu", "4")]
+
+
+def test_the_example_of_the_guide_8_for_18_hours_and_4_for_6_is_7() -> None:
+    matches = placed(event(0, 8), event(18, 4, offset=1))
+    assert measured(matches, Measure(aggregation="weighted_sum"), START_MS, START_MS + 24 * HOUR) == 7

@@ -1,6 +1,8 @@
 """Value expressions: what their grammar takes, what they come to, and what is an issue of the meter."""
 
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +150,12 @@ def test_length_and_depth_are_bounded_and_chains_are_no_depth() -> None:
     assert too_deep.value.code == "expression_too_deep"
     with pytest.raises(Invalid):
         parse_expression("-(" * 400 + "a" + ")" * 199)
+
+
+def test_the_examples_of_the_guide_are_expressions() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text()
+    section = page.split("### Value expressions")[1].split("```")[0]
+    spelled = re.findall(r"`([^`]+)`", section)
+    assert len(spelled) == 2
+    properties = {"usage": {"in": 1, "out": 2}, "duration_ms": 90_000}
+    assert [compile_expression(text)(properties) for text in spelled] == [9, 2]
