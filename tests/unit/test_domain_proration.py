@@ -54,6 +54,11 @@ def test_parts_by_days_sum_to_the_whole_and_the_last_takes_the_remainder() -> No
     assert prorate(D("100.00"), cuts, "USD", basis="days") == [D("33.33"), D("33.34"), D("33.33")]
 
 
+def test_an_amount_finer_than_minor_units_is_the_sum_of_its_parts_too() -> None:
+    cuts = [datetime(2026, 2, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
+    assert prorate(D("0.005"), cuts, "USD") == [0, 0, D("0.005")]
+
+
 def test_the_rest_is_what_the_time_before_leaves() -> None:
     half = MARCH[0] + (MARCH[1] - MARCH[0]) / 2
     assert rest_of(D("0.05"), *MARCH, half, "USD") == D("0.02")

@@ -42,6 +42,15 @@ def test_resets_are_the_starts_of_usage_periods() -> None:
     ]
 
 
+def test_a_recurrence_that_was_replaced_resets_nothing_any_more() -> None:
+    daily_then_monthly = (
+        Recurrence(effective_at=day(5), anchor=day(1), cadence=DAY),
+        Recurrence(effective_at=day(7, 12), anchor=day(1), cadence=MONTH),
+    )
+    assert resets_between(daily_then_monthly, day(1), day(30)) == [day(5), day(6), day(7), day(7, 12)]
+    assert usage_period_at(daily_then_monthly, day(7)).end == day(7, 12)
+
+
 def test_the_boundary_before_a_day_that_the_zone_skipped_is_that_of_the_day_before_it() -> None:
     anchor = datetime.fromisoformat("2011-12-28T00:00:00-10:00")
     after_the_gap = datetime.fromisoformat("2011-12-31T00:00:00+14:00")
