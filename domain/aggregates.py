@@ -72,7 +72,7 @@ def value(state: AggregateState, aggregation: Aggregation) -> Decimal | None:
             return average(state.total, state.values)
         case "latest":
             return state.latest.value if state.latest else None
-        case _:
+        case "min" | "max":
             return state.lowest if aggregation == "min" else state.highest
 
 

@@ -1,6 +1,6 @@
 """Reading one value out of an event's properties: decoded JSON, with numbers as int or Decimal, never float."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -25,7 +25,12 @@ def validate_path(path: str) -> None:
 
 def compile_path(path: str) -> Reader:
     """A function from properties to the value at `path`; None where it is missing or null, which are the same here."""
-    first, *rest = path.split(".")
+    return compile_names(path.split("."))
+
+
+def compile_names(names: Sequence[str]) -> Reader:
+    """`compile_path` of a path that is given as its names, at least one, which may hold points."""
+    first, *rest = names
     if not rest:
         return lambda properties: properties.get(first)
 

@@ -1,8 +1,11 @@
-"""Windows of time, cut in an IANA zone (semantics, quantities and usage): half-open, never across a local midnight
-unless they are days or longer.
+"""Windows of time (semantics, quantities and usage), half-open.
+
+`cut_windows` tiles a range in an IANA zone, never across a local midnight but by days or longer units. `rolling_windows`
+overlap: the last N, at each minute. `session_windows` hold events that follow each other within a gap.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -17,6 +20,7 @@ _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
 _MINUTES_PER_DAY = 1440
 _NAMED_MINUTES = {"minute": 1, "hour": 60}
+_LONGEST = timedelta(days=366)
 _ISO = re.compile(r"PT(?P<count>[1-9][0-9]{0,4})(?P<unit>[MH])")
 
 
@@ -44,6 +48,54 @@ def cut_windows(start: datetime, end: datetime, window: str | None, zone: str) -
     if len(inner) >= MAX_WINDOWS:
         raise _too_many()
     return [TimeWindow(start=left, end=right) for left, right in pairwise([start, *inner, end])]
+
+
+def rolling_windows(start: datetime, end: datetime, length: timedelta) -> list[TimeWindow]:
+    """The `length` before each whole minute of `[start, end)`, in order: windows of elapsed time, which overlap.
+
+    Raises Invalid `range_empty`, `window_unknown` (`length` is whole minutes, up to 366 days), `too_many_windows`.
+    """
+    if end <= start:
+        raise Invalid("range_empty", "a range ends after it starts")
+    if length % _MINUTE or not _MINUTE <= length <= _LONGEST:
+        raise Invalid("window_unknown", f"a rolling window is whole minutes long, up to {_LONGEST.days} days")
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
+    at = start.replace(second=0, microsecond=0)
+    if at < start:
+        at += _MINUTE
+    if (end - at) // _MINUTE >= MAX_WINDOWS:
+        raise _too_many()
+    windows: list[TimeWindow] = []
+    while at < end:
+        windows.append(TimeWindow(start=at - length, end=at))
+        at += _MINUTE
+    return windows
+
+
+def session_windows(times: Iterable[datetime], start: datetime, end: datetime, gap: timedelta) -> list[TimeWindow]:
+    """The sessions that begin in `[start, end)`, in order: from the first event of each to `gap` after its last one.
+
+    A session ends where no event comes for `gap`: one that comes exactly then begins the next. It belongs whole to the
+    range that it begins in, so ranges that follow each other count each session once; for that `times`, in any order,
+    reach back to `gap` before the range and on until no event comes for `gap` after it.
+    Raises Invalid `range_empty`, `window_unknown` (`gap` is more than nothing, up to 366 days), `too_many_windows`.
+    """
+    if end <= start:
+        raise Invalid("range_empty", "a range ends after it starts")
+    if not timedelta(0) < gap <= _LONGEST:
+        raise Invalid("window_unknown", f"the gap of a session is longer than nothing and up to {_LONGEST.days} days")
+    sessions: list[TimeWindow] = []
+    opened = closes = None
+    for at in [*sorted(at.astimezone(UTC) for at in times), None]:
+        if opened is not None and closes is not None and (at is None or at >= closes):
+            if start <= opened < end:
+                sessions.append(TimeWindow(start=opened, end=closes))
+            opened = None
+        if at is not None:
+            opened, closes = opened or at, at + gap
+    if len(sessions) > MAX_WINDOWS:
+        raise _too_many()
+    return sessions
 
 
 def _too_many() -> Invalid:

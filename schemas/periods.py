@@ -7,6 +7,8 @@ from msgspec import Struct
 
 CadenceUnit = Literal["minute", "hour", "day", "week", "month", "quarter", "half_year", "year", "never"]
 BillingAnchor = Literal["anniversary", "calendar"]
+# What a part of a period is measured by: elapsed time, or local days.
+ProrationBasis = Literal["seconds", "days"]
 
 # The end of a period of cadence `never`. A real instant, so that ranges and keys need no special case; it fits every
 # store's time type (32-bit seconds end in 2106).
@@ -26,3 +28,12 @@ class Period(Struct, frozen=True, kw_only=True):
     start: datetime
     end: datetime
     index: int
+
+
+class Recurrence(Struct, frozen=True, kw_only=True):
+    """Periods every `cadence` from `anchor` in the IANA zone `zone`, in effect from `effective_at` on."""
+
+    effective_at: datetime
+    anchor: datetime
+    cadence: Cadence
+    zone: str = "UTC"

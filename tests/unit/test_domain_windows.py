@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from domain.errors import Invalid
-from domain.windows import cut_windows
+from domain.windows import cut_windows, rolling_windows, session_windows
 
 START = datetime(2026, 10, 24, 12, 34, 56, 789_000, tzinfo=UTC)
 END = datetime(2026, 10, 27, 1, 2, 3, tzinfo=UTC)
@@ -59,4 +59,65 @@ def test_minutes_that_do_not_divide_a_day_begin_anew_at_midnight() -> None:
 def test_what_is_no_window_is_refused(window: str, zone: str, start: datetime, code: str) -> None:
     with pytest.raises(Invalid) as refused:
         cut_windows(start, END, window, zone)
+    assert refused.value.code == code
+
+
+def minute(number: float) -> datetime:
+    return datetime(2026, 6, 1, 12, tzinfo=UTC) + timedelta(minutes=number)
+
+
+def test_a_rolling_window_is_the_last_n_before_each_whole_minute() -> None:
+    windows = rolling_windows(minute(0.5), minute(3), timedelta(hours=1))
+    assert [one.end for one in windows] == [minute(1), minute(2)]
+    assert {one.end - one.start for one in windows} == {timedelta(hours=1)}
+    assert rolling_windows(minute(0), minute(1), timedelta(minutes=1))[0].end == minute(0)
+    assert rolling_windows(minute(0.1), minute(0.9), timedelta(minutes=1)) == []
+
+
+def test_a_session_ends_where_no_event_comes_for_the_gap() -> None:
+    gap = timedelta(minutes=5)
+    times = [minute(14), minute(0), minute(4.9), minute(9.9)]
+    sessions = session_windows(times, minute(0), minute(60), gap)
+    assert [(one.start, one.end) for one in sessions] == [
+        (minute(0), minute(9.9)),
+        (minute(9.9), minute(19)),
+    ]
+    assert session_windows([], minute(0), minute(60), gap) == []
+
+
+def test_a_session_belongs_to_the_range_that_it_begins_in() -> None:
+    gap, times = timedelta(minutes=5), [minute(-2), minute(1), minute(58), minute(62)]
+    first, second = (session_windows(times, minute(at), minute(at + 60), gap) for at in (-60, 0))
+    assert [(one.start, one.end) for one in first] == [(minute(-2), minute(6))]
+    assert [(one.start, one.end) for one in second] == [(minute(58), minute(67))]
+
+
+@pytest.mark.parametrize(
+    ("length", "hours", "code"),
+    [
+        (timedelta(seconds=90), 1, "window_unknown"),
+        (timedelta(0), 1, "window_unknown"),
+        (timedelta(days=367), 1, "window_unknown"),
+        (timedelta(minutes=5), 0, "range_empty"),
+        (timedelta(minutes=5), 200, "too_many_windows"),
+    ],
+)
+def test_what_is_no_rolling_window_is_refused(length: timedelta, hours: int, code: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        rolling_windows(minute(0), minute(60 * hours), length)
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("gap", "minutes", "code"),
+    [
+        (timedelta(0), 1, "window_unknown"),
+        (timedelta(days=367), 1, "window_unknown"),
+        (timedelta(minutes=5), 0, "range_empty"),
+        (timedelta(microseconds=1), 20_000, "too_many_windows"),
+    ],
+)
+def test_what_is_no_session_is_refused(gap: timedelta, minutes: int, code: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        session_windows(map(minute, range(10_001)), minute(0), minute(minutes), gap)
     assert refused.value.code == code
