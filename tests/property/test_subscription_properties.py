@@ -287,6 +287,23 @@ def test_whenever_it_is_settled_the_fees_of_the_final_life_are_booked_in_the_end
 
 
 @given(begins, steps)
+def test_what_was_settled_up_to_an_instant_need_not_be_looked_at_from_further_back(begin: Begin, todo: Steps) -> None:
+    story = _begun(begin)
+    done: list[BookedFee] = []
+    now = begin[0] + begin[3] * HOUR
+    settled_to = BEFORE
+    for change, wait_h, when in todo:
+        now += wait_h * HOUR
+        lines = _settle(story, done, now)
+        assert _settle(story, done, now, settled_to) == lines
+        done, settled_to = done + booked(lines), now
+        try:
+            story.did(change, now, _when(now, when))
+        except MeterstreamError:
+            continue
+
+
+@given(begins, steps)
 def test_no_more_goes_back_than_was_paid(begin: Begin, todo: Steps) -> None:
     story = _begun(begin)
     done: list[BookedFee] = []
