@@ -77,11 +77,12 @@ class Cancellation(Struct, frozen=True, kw_only=True):
 
 
 class Mark(Struct, frozen=True, kw_only=True):
-    """Something that happened to the state at `at`, in the order in which it was made."""
+    """Something that happened to the state at `at`, in the order in which it was made; of a payment, for which invoice."""
 
     at: datetime
     event: SubscriptionEvent
     by: int
+    invoice_id: str = ""
 
 
 class Life(Struct, frozen=True, kw_only=True):

@@ -112,9 +112,9 @@ def _moved(life: Life, change: _Moving, record: ChangeRecord) -> Life:
         case UndoCancel():
             return replace(_marked(life, "undo_cancel", record), cancellation=None)
         case PaymentFailed():
-            return _marked(life, "payment_failed", record)
+            return _marked(life, "payment_failed", record, change.invoice_id)
         case PaymentRecovered():
-            return _marked(life, "payment_recovered", record)
+            return _marked(life, "payment_recovered", record, change.invoice_id)
 
 
 def _pauses(life: Life, change: Pause | Resume, record: ChangeRecord) -> tuple[PauseSpan, ...]:
@@ -176,8 +176,9 @@ def _cancelled(life: Life, record: ChangeRecord) -> Life:
     return replace(life, cancellation=cancellation, marks=(*life.marks, mark))
 
 
-def _marked(life: Life, event: SubscriptionEvent, record: ChangeRecord) -> Life:
-    return replace(life, marks=(*life.marks, Mark(at=_second(record.made_at), event=event, by=record.revision)))
+def _marked(life: Life, event: SubscriptionEvent, record: ChangeRecord, invoice_id: str = "") -> Life:
+    mark = Mark(at=_second(record.made_at), event=event, by=record.revision, invoice_id=invoice_id)
+    return replace(life, marks=(*life.marks, mark))
 
 
 def _second(at: datetime) -> datetime:

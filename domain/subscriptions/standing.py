@@ -22,6 +22,7 @@ class Happening(NamedTuple):
     rank: int
     by: int
     event: SubscriptionEvent
+    invoice_id: str = ""
 
 
 def happenings(life: Life) -> list[Happening]:
@@ -41,7 +42,7 @@ def _happenings(life: Life) -> Iterator[Happening]:
         if pause.end is not None:
             yield Happening(pause.end, _RESUME, pause.resumed_by or pause.by, "resume")
     for mark in life.marks:
-        yield Happening(mark.at, _DONE, mark.by, mark.event)
+        yield Happening(mark.at, _DONE, mark.by, mark.event, mark.invoice_id)
     if life.cancellation is not None and not life.cancellation.at_once:
         yield Happening(life.cancellation.end_at, _END, life.cancellation.by, "end_reached")
 
@@ -53,13 +54,20 @@ def standing_at(life: Life, instant: datetime | None) -> Standing:
     one that `domain.subscriptions.history` made.
     """
     standing = DRAFT
+    due: set[str] = set()
     for happening in happenings(life):
         if instant is not None and happening.at > instant:
             break
         if standing.state == "ended" and happening.event not in _PAYMENTS:
             continue
         event = happening.event
-        if event == "resume" and standing.payment_due:
+        if event == "payment_failed":
+            due.add(happening.invoice_id)
+        elif event == "payment_recovered":
+            due.discard(happening.invoice_id)
+            if due:  # another invoice is still to be paid
+                continue
+        elif event == "resume" and standing.payment_due:
             event = "resume_unpaid"
         standing = step(standing, event)
     return standing

@@ -151,6 +151,16 @@ def test_a_debt_outlives_a_pause() -> None:
     assert [_state(story, at(2, day)) for day in (4, 5, 9)] == ["paused", "past_due", "active"]
 
 
+def test_it_is_past_due_until_every_invoice_that_failed_is_paid() -> None:
+    story = begun(JAN)
+    story.did(PaymentFailed(invoice_id="inv_1"), at(2, 1))
+    story.did(PaymentFailed(invoice_id="inv_2"), at(2, 2))
+    story.did(PaymentRecovered(invoice_id="inv_1"), at(2, 3))
+    assert _state(story, at(2, 3)) == "past_due"
+    story.did(PaymentRecovered(invoice_id="inv_2"), at(2, 4))
+    assert _state(story, at(2, 4)) == "active"
+
+
 def test_what_was_planned_for_after_the_end_lapses() -> None:
     story = begun(JAN)
     story.did(Pause(), at(2, 1), at(5, 1))
