@@ -1,7 +1,7 @@
 """What makes a plan valid: its prices, and what it grants of which features."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from domain.errors import FieldError, Invalid
@@ -28,11 +28,19 @@ def validate_plan(spec: PlanSpec, id_prefix: str) -> None:
     _unique([price.key for price in spec.prices], "/prices", "price_key_repeated")
     for position, price in enumerate(spec.prices):
         validate_price(price.price, f"/prices/{position}/price")
-        _quantity(price.quantity, f"/prices/{position}/quantity")
-    _unique([each.feature for each in spec.entitlements], "/entitlements", "feature_repeated")
-    for position, entitlement in enumerate(spec.entitlements):
+        validate_quantity(price.quantity, f"/prices/{position}/quantity")
+    validate_grants(spec.entitlements, "/entitlements")
+
+
+def validate_grants(entitlements: Sequence[EntitlementSpec], pointer: str) -> None:
+    """What entitlements say, without the features they name.
+
+    Raises Invalid `feature_repeated`, `quantity_negative`, the codes of `parse_quantity`, `thresholds_malformed`.
+    """
+    _unique([each.feature for each in entitlements], pointer, "feature_repeated")
+    for position, entitlement in enumerate(entitlements):
         if isinstance(entitlement, MeteredEntitlement):
-            _limits(entitlement, f"/entitlements/{position}")
+            _limits(entitlement, f"{pointer}/{position}")
 
 
 def _unique(names: list[str], pointer: str, code: str) -> None:
@@ -41,7 +49,8 @@ def _unique(names: list[str], pointer: str, code: str) -> None:
             raise _invalid(pointer, code, f"{name!r} stands there {times} times")
 
 
-def _quantity(value: Decimal, pointer: str) -> None:
+def validate_quantity(value: Decimal, pointer: str) -> None:
+    """Raises Invalid `quantity_negative`, the codes of `parse_quantity`."""
     try:
         fitted = parse_quantity(value)
     except Invalid as invalid:
@@ -52,21 +61,23 @@ def _quantity(value: Decimal, pointer: str) -> None:
 
 def _limits(entitlement: MeteredEntitlement, pointer: str) -> None:
     if entitlement.limit is not None:
-        _quantity(entitlement.limit, f"{pointer}/limit")
+        validate_quantity(entitlement.limit, f"{pointer}/limit")
     ordered = sorted(set(entitlement.thresholds))
     if list(entitlement.thresholds) != ordered or any(not 0 < each <= _MAX_THRESHOLD for each in ordered):
         message = f"thresholds are rising percentages from 1 to {_MAX_THRESHOLD}"
         raise _invalid(f"{pointer}/thresholds", "thresholds_malformed", message)
 
 
-def check_entitlements(entitlements: tuple[EntitlementSpec, ...], features: Mapping[str, Feature]) -> None:
+def check_entitlements(
+    entitlements: Sequence[EntitlementSpec], features: Mapping[str, Feature], pointer: str = "/entitlements"
+) -> None:
     """`features` by the reference used. Raises Invalid `entitlement_kind_mismatch`, `feature_repeated`."""
     for position, entitlement in enumerate(entitlements):
         feature = features[entitlement.feature]
         if type(entitlement).__name__ != _TYPE_OF_KIND[feature.kind]:
             message = f"the feature {feature.key!r} is {feature.kind}: grant it with type {feature.kind!r}"
-            raise _invalid(f"/entitlements/{position}/type", "entitlement_kind_mismatch", message)
-    _unique([features[each.feature].id for each in entitlements], "/entitlements", "feature_repeated")
+            raise _invalid(f"{pointer}/{position}/type", "entitlement_kind_mismatch", message)
+    _unique([features[each.feature].id for each in entitlements], pointer, "feature_repeated")
 
 
 def _invalid(pointer: str, code: str, message: str) -> Invalid:

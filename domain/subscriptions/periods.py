@@ -1,4 +1,4 @@
-"""The life of a subscription: which periods it has, and what state it is in at an instant."""
+"""Which billing periods a subscription has, and where in its span an instant lies."""
 
 from datetime import UTC, datetime
 

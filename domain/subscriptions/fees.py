@@ -1,0 +1,52 @@
+"""What a segment of a fee costs, and how much of what was paid can go back."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+
+from domain.money import EXACT, ZERO, round_money
+from domain.pricing import rate
+from domain.proration import prorate
+from schemas.subscription_life import BookedFee, HeldCard, Segment
+
+
+def fee_of(segment: Segment) -> Decimal:
+    """The fee of a segment, rounded to the minor unit; 0 in a trial and while paused, and for usage."""
+    currency = segment.held.card.price.currency
+    whole = (segment.whole.start, segment.whole.end)
+    return part_of(charged_of(segment), whole, segment.start, segment.end, currency)
+
+
+def charged_of(segment: Segment) -> Decimal:
+    """The fee of the segment's full period, rounded once; 0 where nothing is charged."""
+    if segment.trial or segment.paused or segment.held.card.price.meter_id is not None:
+        return ZERO
+    return whole_fee(segment.held)
+
+
+def whole_fee(held: HeldCard) -> Decimal:
+    price = held.card.price
+    exact = rate(price.price, held.quantity, price.currency).exact_amount
+    return round_money(EXACT.multiply(exact, Decimal(held.times)), price.currency)
+
+
+def part_of(
+    amount: Decimal, whole: tuple[datetime, datetime], start: datetime, end: datetime, currency: str
+) -> Decimal:
+    """The part of `amount`, which is for the period `whole`, that falls on `[start, end)` within it.
+
+    It is the rounded running amount at `end` less that at `start`: however a period is cut, its parts sum to the whole.
+    """
+    if not amount:
+        return ZERO
+    cuts = sorted({*whole, start, end})
+    return prorate(amount, cuts, currency)[cuts.index(start)]
+
+
+def creditable(booked: Iterable[BookedFee]) -> Decimal:
+    """What can still go back of lines of one fee and period: what was paid less what went back (semantics, time)."""
+    left = ZERO
+    for each in booked:
+        amount = each.line.amount or ZERO
+        left = EXACT.add(left, amount if each.line.kind == "credit" else each.paid)
+    return max(left, ZERO)
