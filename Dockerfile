@@ -37,6 +37,7 @@ COPY runtime runtime
 COPY stores stores
 COPY streams streams
 COPY workflows workflows
+COPY documents documents
 COPY api api
 COPY cli cli
 COPY ch_migrations ch_migrations

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-PACKAGES = ("api", "cli", "domain", "runtime", "schemas", "stores", "streams", "workflows")
+PACKAGES = ("api", "cli", "documents", "domain", "runtime", "schemas", "stores", "streams", "workflows")
 SCRIPTS = ("demo", "bench", "setup", "tests")
 
 MAX_LINES = 400
-COUNTED = {".py", ".sql", ".ts", ".tsx", ".css", ".html", ".mjs"}
+COUNTED = {".py", ".sql", ".typ", ".ts", ".tsx", ".css", ".html", ".mjs"}
 
 
 class Outcome(NamedTuple):

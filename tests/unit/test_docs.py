@@ -14,13 +14,15 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 # Where what the API answers is decided. A code that only `meterstream migrate` or `key` can show is documented too.
-SOURCES = [path for part in ("api", "domain", "stores") for path in sorted((ROOT / part).rglob("*.py"))]
+SOURCES = [path for part in ("api", "documents", "domain", "stores") for path in sorted((ROOT / part).rglob("*.py"))]
 RAISED = {"Invalid": 0, "NotFound": 0, "Conflict": 0}
 CODE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 ROW = re.compile(r"^\| `([a-z0-9_]+)` \|", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-NAMED_FILE = re.compile(r"`((?:api|streams|stores|domain|schemas|runtime|cli|workflows|ch_migrations)/[\w/.]+\.\w+)`")
+NAMED_FILE = re.compile(
+    r"`((?:api|documents|streams|stores|domain|schemas|runtime|cli|workflows|ch_migrations)/[\w/.]+\.\w+)`"
+)
 
 
 class _Codes:

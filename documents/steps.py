@@ -1,0 +1,81 @@
+"""One step of a rating in words and figures."""
+
+from decimal import Decimal
+
+from documents import texts
+from domain.money import EXACT
+from schemas.documents import DocumentStep
+from schemas.prices import RatedStep
+
+# Kinds that are not named here are shown by their own names: a new one must not stop an invoice.
+_STEPS = {
+    "conversion": "Converted units",
+    "flat": "Flat price",
+    "units": "Units",
+    "free_units": "Included units",
+    "packages": "Packages",
+    "tier_units": "Tier, per unit",
+    "tier_flat": "Tier, flat price",
+    "rate": "Share of the amount",
+    "event_fixed": "Fixed amount per event",
+    "event_minimum": "Minimum per event",
+    "event_maximum": "Maximum per event",
+    "multiplied": "Amount of the events",
+    "floor": "Not below zero",
+    "overage": "Overage beyond the commitment",
+    "discount": "Discount",
+    "maximum": "Maximum",
+    "commitment": "Up to the commitment",
+    "minimum": "Up to the minimum",
+    "carried": "Rounded before",
+    "proration": "Outside the billed part of the period",
+}
+# An amount that comes on top or off: nothing is multiplied.
+_LUMPS = frozenset(
+    {
+        "event_minimum",
+        "event_maximum",
+        "floor",
+        "overage",
+        "discount",
+        "maximum",
+        "commitment",
+        "minimum",
+        "carried",
+        "proration",
+    }
+)
+_SHARES = frozenset({"rate"})
+
+
+def document_step(step: RatedStep, currency: str) -> DocumentStep:
+    """A lump has an amount only; the price of a share is a percentage of it."""
+    label, amount = _STEPS.get(step.kind, in_words(step.kind)), texts.money(step.amount, currency).text
+    if step.kind in _LUMPS:
+        return DocumentStep(label=label, units="", quantity="", unit_amount="", amount=amount)
+    return DocumentStep(
+        label=label,
+        units="" if step.kind == "flat" else _units(step.from_quantity, step.to_quantity),
+        quantity=texts.quantity(step.quantity).text,
+        unit_amount=_unit_amount(step, currency),
+        amount=amount,
+    )
+
+
+def _unit_amount(step: RatedStep, currency: str) -> str:
+    if step.kind in _SHARES:
+        return f"{texts.quantity(step.unit_amount.scaleb(2, EXACT)).text}\N{NO-BREAK SPACE}%"
+    return texts.money(step.unit_amount, currency).text
+
+
+def in_words(kind: str) -> str:
+    """A kind as a label: `tier_flat` is `Tier flat`."""
+    return kind.replace("_", " ").capitalize()
+
+
+def _units(above: Decimal, to: Decimal) -> str:
+    """`(above, to]`, as quantities may be fractions."""
+    if to <= above:
+        return ""
+    upper = texts.quantity(to).text
+    return f"over {texts.quantity(above).text} to {upper}" if above else f"first {upper}"

@@ -1,0 +1,97 @@
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from msgspec.structs import replace
+
+from docs.invoices.sample import SOLD, ZONE, sample_invoice
+from documents import explain_invoice
+from domain.errors import Invalid
+from schemas.explanations import InvoiceExplanation
+from schemas.meters import Meter
+from schemas.prices import PerUnitPrice
+from schemas.usage import Usage, UsageRow
+from tests.support.invoice_documents import invoice, line
+
+D = Decimal
+METER = Meter(id="met_1", key="calls", event_types=("call.made", "call & more"), aggregation="sum")
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def used(*values: str, total: str) -> Usage:
+    rows = tuple(
+        UsageRow(window_start=NOON.replace(hour=hour), window_end=NOON.replace(hour=hour + 1), value=D(value))
+        for hour, value in enumerate(values)
+    )
+    return Usage(rows=rows, total=D(total))
+
+
+def explained(kept: Any, **changes: Any) -> InvoiceExplanation:
+    fields: dict[str, Any] = {"zone": "UTC", "prices": {}, "meters": {}, "usage": {}}
+    return explain_invoice(kept, **(fields | changes))
+
+
+def test_steps_sum_to_lines_and_lines_to_the_invoice() -> None:
+    kept, _ = sample_invoice()
+    told = explained(kept, zone=ZONE, prices={price.id: price for price, _ in SOLD})
+    assert sum(one.amount for one in told.lines) == told.subtotal == kept.subtotal
+    for one in told.lines:
+        assert one.steps[-1].sum == one.exact_amount
+        assert one.exact_amount + one.rounding == one.amount
+
+
+def test_a_line_and_its_steps_are_told_in_words() -> None:
+    kept, _ = sample_invoice()
+    calls = explained(kept, zone=ZONE, prices={price.id: price for price, _ in SOLD}).lines[2]
+    assert calls.text == "API calls (1 – 31 Oct 2026, graduated tiers): 1,482,301 units come to EUR 500.58"
+    assert [step.text for step in calls.steps[1:]] == [
+        "Tier, per unit (over 100,000 to 1,000,000): 900,000 × 0.0004 = 360.00",
+        "Tier, per unit (over 1,000,000 to 1,482,301): 482,301 × 0.00025 = 120.57525",
+        "Tier, flat price (over 1,000,000 to 1,482,301): 1 × 20.00 = 20.00",
+    ]
+    assert [step.sum for step in calls.steps] == [D(0), D(360), D("480.57525"), D("500.57525")]
+
+
+def test_a_line_of_usage_leads_to_its_windows_and_they_to_requests_for_their_events() -> None:
+    kept = invoice([line(PerUnitPrice(unit_amount=D(2)), "7")])
+    told = explained(kept, meters={"met_1": METER}, usage={"lin_1": used("3", "4.0", total="7")})
+    usage = told.lines[0].usage
+    assert usage is not None
+    assert usage.same
+    assert [str(window.value) for window in usage.windows] == ["3", "4"]
+    path, question = urlsplit(usage.windows[1].events[1])[2:4]
+    assert path == "/v1/events"
+    assert parse_qs(question) == {
+        "customer": ["cus_1"],
+        "type": ["call & more"],
+        "from": ["2026-03-01T01:00:00Z"],
+        "to": ["2026-03-01T02:00:00Z"],
+        "at": ["12"],
+    }
+
+
+def test_usage_that_is_not_what_was_billed_is_told_so() -> None:
+    kept = invoice([line(PerUnitPrice(unit_amount=D(2)), "7")])
+    told = explained(kept, meters={"met_1": METER}, usage={"lin_1": used("3", "5", total="8")})
+    assert told.lines[0].usage is not None
+    assert not told.lines[0].usage.same
+
+
+def test_usage_without_a_value_was_billed_as_nothing() -> None:
+    kept = invoice([line(PerUnitPrice(unit_amount=D(2)), "0")])
+    told = explained(kept, meters={"met_1": METER}, usage={"lin_1": Usage(rows=(), total=None)})
+    assert told.lines[0].usage is not None
+    assert told.lines[0].usage.same
+
+
+def test_a_fee_has_no_usage_to_lead_to() -> None:
+    told = explained(invoice([line(kind="fee", meter_id=None)]), meters={"met_1": METER})
+    assert told.lines[0].usage is None
+
+
+def test_lines_that_do_not_sum_are_not_explained() -> None:
+    with pytest.raises(Invalid) as refused:
+        explained(replace(invoice([line()]), subtotal=D(11)))
+    assert refused.value.code == "amounts_disagree"
