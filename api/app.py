@@ -26,6 +26,7 @@ from api.openapi import openapi_config, openapi_json
 from api.operations import OperationsController, dashboard_route
 from api.plain_asgi import send_bytes
 from api.plans import PlansController
+from api.prices import PricesController
 from api.settings import SettingsController
 from api.stats import StatsController
 from api.subscriptions import SubscriptionsController
@@ -45,6 +46,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     MeterIssuesController,
     FeaturesController,
     PlansController,
+    PricesController,
     CustomersController,
     SubscriptionsController,
     SettingsController,

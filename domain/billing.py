@@ -139,7 +139,12 @@ def _recount(counted: Counted) -> Decimal | None:
 
 
 def _line_of(invoice: Invoice, line: InvoiceLine) -> InvoiceLine | None:
-    return next((one for one in invoice.lines if one.price_id == line.price_id), None)
+    return next((one for one in invoice.lines if _named(one) == _named(line)), None)
+
+
+def _named(line: InvoiceLine) -> tuple[str, str, str]:
+    """What a line is called whenever its period is computed: ids are new each time."""
+    return line.price_id, line.kind, line.steps[0].kind if line.kind == "true_up" else ""
 
 
 def _side_by_side(line: InvoiceLine, windows: InvoiceLine | None, events: InvoiceLine | None) -> RecomputedLine:

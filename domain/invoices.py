@@ -6,13 +6,14 @@ Discounts, credits and taxes come between the lines and the amount due, in the o
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 
 from msgspec.structs import replace
 
 from domain.errors import Invalid
 from domain.money import EXACT, ZERO, total
-from domain.pricing import rate
-from domain.proration import prorate
+from domain.pricing import WHOLE, rate_lines
+from domain.proration import prorate, share
 from schemas.invoices import Invoice, InvoiceLine
 from schemas.periods import Period
 from schemas.prices import PlanPrice, RatedStep
@@ -32,17 +33,20 @@ def assemble_invoice(
     usage: Mapping[str, Decimal | None],
     whole: Period | None = None,
 ) -> Invoice:
-    """The draft for one period of a subscription: one line a price, in the order of the prices.
+    """The draft for one period of a subscription: one line a price, in the order of the prices, and after it what fills
+    it up to its commitment or minimum.
 
     `line_ids` are as many as the prices. `usage` maps meter ids to what `[period_start, period_end)` holds at `cut`;
     None is an aggregate without a value and is priced as 0 units. `whole` is the full period that this one is a part of
-    (a stub): fees are prorated by time, usage is not. A function of its arguments only: closing the same
+    (a stub): fees, minimums and commitments are prorated by time, usage is not. A function of its arguments only: closing the same
     period at the same cut again makes the same invoice.
     Raises Invalid `usage_missing` (a meter that was not read is not zero), `currency_mixed`, `unknown_currency`.
     """
+    part = WHOLE if whole is None else share(whole.start, whole.end, period_start, period_end)
     lines = tuple(
-        _prorated(_line(line_id, price, currency, _quantity(price, usage), period_start, period_end), whole, currency)
+        _prorated(line, whole, currency)
         for line_id, price in zip(line_ids, prices, strict=True)
+        for line in _lines(line_id, price, currency, _quantity(price, usage), (period_start, period_end), part)
     )
     subtotal = total([line.amount for line in lines])
     return Invoice(
@@ -77,31 +81,40 @@ def _quantity(price: PlanPrice, usage: Mapping[str, Decimal | None]) -> Decimal:
     return ZERO if quantity is None else quantity
 
 
-def _line(
-    line_id: str, price: PlanPrice, currency: str, quantity: Decimal, period_start: datetime, period_end: datetime
-) -> InvoiceLine:
+def _lines(
+    line_id: str, price: PlanPrice, currency: str, quantity: Decimal, span: tuple[datetime, datetime], part: Fraction
+) -> list[InvoiceLine]:
+    """The line of a price, and after it what fills it up: to its commitment, to its minimum (semantics, prices).
+
+    The id of a line that fills up is that of the price's line and what it fills up to.
+    """
     if price.currency != currency:
         raise Invalid("currency_mixed", f"a price in {price.currency} does not belong on an invoice in {currency}")
-    rated = rate(price.price, quantity, currency)
-    return InvoiceLine(
-        id=line_id,
-        kind="fee" if price.meter_id is None else "usage",
-        price_id=price.id,
-        price_key=price.key,
-        description=price.name or price.key,
-        meter_id=price.meter_id,
-        quantity=quantity,
-        period_start=period_start,
-        period_end=period_end,
-        exact_amount=rated.exact_amount,
-        amount=rated.amount,
-        steps=rated.steps,
-    )
+    is_fee = price.meter_id is None
+    # A fee is priced whole and then prorated, with what fills it up.
+    rated = rate_lines(price.price, quantity, currency, part=WHOLE if is_fee else part)
+    return [
+        InvoiceLine(
+            id=line_id if one.kind == "usage" else f"{line_id}_{one.steps[0].kind}",
+            kind=("fee" if is_fee else "usage") if one.kind == "usage" else "true_up",
+            price_id=price.id,
+            price_key=price.key,
+            description=price.name or price.key,
+            meter_id=price.meter_id,
+            quantity=quantity if one.kind == "usage" else one.quantity,
+            period_start=span[0],
+            period_end=span[1],
+            exact_amount=one.exact_amount,
+            amount=one.amount,
+            steps=one.steps,
+        )
+        for one in rated
+    ]
 
 
 def _prorated(line: InvoiceLine, whole: Period | None, currency: str) -> InvoiceLine:
     """A fee for a part of a period: the part's share of the whole amount, with the rest taken off as a step."""
-    if line.kind != "fee" or whole is None or (line.period_start, line.period_end) == (whole.start, whole.end):
+    if line.meter_id is not None or whole is None or (line.period_start, line.period_end) == (whole.start, whole.end):
         return line
     cuts = sorted({whole.start, line.period_start, line.period_end, whole.end})
     part = prorate(line.amount, cuts, currency)[cuts.index(line.period_start)]

@@ -7,11 +7,12 @@ from decimal import Decimal
 from domain.errors import FieldError, Invalid
 from domain.keys import validate_key
 from domain.money import minor_units
-from domain.pricing.validate import validate_price
+from domain.pricing import rate_lines, validate_price
 from domain.quantities import parse_quantity
 from schemas.entitlements import EntitlementSpec, MeteredEntitlement
 from schemas.features import Feature
 from schemas.plans import PlanSpec
+from schemas.prices import PlanPriceSpec
 
 _TYPE_OF_KIND = {"metered": "MeteredEntitlement", "boolean": "BooleanEntitlement", "static": "StaticEntitlement"}
 _MAX_THRESHOLD = 1000
@@ -21,15 +22,28 @@ def validate_plan(spec: PlanSpec, id_prefix: str) -> None:
     """Everything that can be said without the catalog.
 
     Raises Invalid: `key_malformed`, `unknown_currency`, `price_key_repeated`, the codes of `validate_price`,
-    `feature_repeated`, `quantity_negative`, the codes of `parse_quantity`, `thresholds_malformed`.
+    `price_not_billable`, `feature_repeated`, `quantity_negative`, the codes of `parse_quantity`, `thresholds_malformed`.
     """
     validate_key(spec.key, id_prefix)
     minor_units(spec.currency)
     _unique([price.key for price in spec.prices], "/prices", "price_key_repeated")
     for position, price in enumerate(spec.prices):
         validate_price(price.price, f"/prices/{position}/price")
+        _check_billable(price, spec.currency, f"/prices/{position}/price")
         validate_quantity(price.quantity, f"/prices/{position}/quantity")
     validate_grants(spec.entitlements, "/entitlements")
+
+
+def _check_billable(price: PlanPriceSpec, currency: str, pointer: str) -> None:
+    """Closings read one quantity a meter and period: what needs more is quoted, and not sold, so that no period fails."""
+    terms = getattr(price.price, "commitment", None)
+    if terms is not None and terms.per == "term":
+        raise _invalid(pointer, "price_not_billable", "a commitment over a term is not billed yet: commit per period")
+    try:
+        rate_lines(price.price, Decimal(1), currency)
+    except Invalid as refused:
+        message = f"closings read one quantity a period, and this price needs more: {refused.message}"
+        raise _invalid(pointer, "price_not_billable", message) from None
 
 
 def validate_grants(entitlements: Sequence[EntitlementSpec], pointer: str) -> None:

@@ -12,10 +12,13 @@ InvoiceState = Literal["draft", "open", "paid", "void", "uncollectible"]
 
 
 class InvoiceLine(Struct, frozen=True, kw_only=True):
-    """One price of the subscription over one period. `amount` is `exact_amount` rounded once."""
+    """One price of the subscription over one period. `amount` is `exact_amount` rounded once.
+
+    `true_up` is what fills a line of the same price up to its commitment or minimum.
+    """
 
     id: str
-    kind: Literal["fee", "usage"]
+    kind: Literal["fee", "usage", "true_up"]
     price_id: str
     price_key: str
     description: str

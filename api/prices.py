@@ -1,0 +1,29 @@
+"""`/v1/prices/quote`: what usage costs at a price, and how that comes about. Nothing is stored."""
+
+from litestar import Controller, post
+from msgspec.structs import replace
+
+from api.auth import require
+from documents.steps import document_step
+from domain.pricing.quote import quote
+from schemas.prices import RatedStep
+from schemas.quotes import Quote, QuoteRequest
+
+
+class PricesController(Controller):
+    path = "/v1/prices"
+    tags = ("prices",)
+
+    @post("/quote", guards=[require("catalog:read")], status_code=200)
+    async def quote(self, data: QuoteRequest) -> Quote:
+        """The lines that this usage makes at this price, with every step. Safe to repeat: it changes nothing."""
+        made = quote(data)
+        sentences = [_sentence(step, made.currency) for line in made.lines for step in line.steps]
+        return replace(made, explanation=tuple(sentences))
+
+
+def _sentence(step: RatedStep, currency: str) -> str:
+    shown = document_step(step, currency)
+    units = f" ({shown.units})" if shown.units else ""
+    product = f"{shown.quantity} x {shown.unit_amount} = " if shown.unit_amount else ""
+    return f"{shown.label}{units}: {product}{shown.amount}"
