@@ -34,8 +34,8 @@ DEFAULT_AHEAD = timedelta(days=1)
 # Queries of all streams of this process at once: the answers to plain requests come first.
 MAX_QUERIES = 4
 _SLOTS = "usage_stream_slots"
-# A stream rests so many times as long as its reading took: a busy server is asked less often.
-_RESTS = 3
+# A stream rests as long as its reading took, times this: a busy server is asked less often.
+_RESTS = 1
 
 Key = tuple[datetime, tuple[tuple[str, str | None], ...]]
 

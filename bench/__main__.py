@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,9 +21,10 @@ from rich.console import Console
 from bench import pages, report
 from bench.figures import Measured, Result
 from bench.load import BenchError
+from bench.merges import rested
 from bench.published import published_results
 from bench.registry import SCENARIOS, Scenario, chosen
-from bench.rig import FULL, QUICK, Bench, Scale, running
+from bench.rig import FULL, QUICK, Bench, Rig, Scale, running
 from cli.system import LocalSystem
 from runtime.local.errors import PartFailedError, StackError
 
@@ -55,7 +56,7 @@ async def measure(scenarios: Sequence[Scenario], bench: Bench) -> Run:
             async with running(bench) as rig:
                 for one in together:
                     if one.run is not None and not await _note(
-                        run, one.name, _unless_failed(one.run(rig), rig.system), bench
+                        run, one.name, _unless_failed(_after_rest(one.run, rig), rig.system), bench
                     ):
                         await rig.begin_anew()
                 run.measured.extend(rig.processes.peaks())
@@ -63,6 +64,11 @@ async def measure(scenarios: Sequence[Scenario], bench: Bench) -> Run:
             if one.run_alone is not None:
                 await _note(run, one.name, one.run_alone(bench), bench)
     return run
+
+
+async def _after_rest(scenario: Callable[[Rig], Awaitable[list[Measured]]], rig: Rig) -> list[Measured]:
+    await rested(rig.environment)
+    return await scenario(rig)
 
 
 async def _note(run: Run, name: str, measuring: Awaitable[list[Measured]], bench: Bench) -> bool:

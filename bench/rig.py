@@ -37,7 +37,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int = 3
     load_s: float = 2.0  # of a repeat whose length is a time
     events: int = 100_000  # of a repeat whose length is a number of events
-    freshness_s: float = 8.0  # at one rate
+    freshness_s: float = 6.0  # at one rate, twice
     pipeline_events: int = 400_000  # in the log before the worker comes
     search_s: float = 6.0  # at a rate that may be too high
     hold_s: float = 60.0  # at the rate that is not
@@ -46,7 +46,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
 
 FULL = Scale()
 QUICK = Scale(
-    repeats=1, load_s=0.5, events=5_000, freshness_s=2.0, pipeline_events=60_000, search_s=2.0, hold_s=3.0, quick=True
+    repeats=1, load_s=0.5, events=5_000, freshness_s=1.5, pipeline_events=60_000, search_s=2.0, hold_s=3.0, quick=True
 )
 
 

@@ -8,7 +8,7 @@ taken when the answer has come, so those of usage and check are late by up to on
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -90,11 +90,29 @@ async def check_counts(caller: Caller) -> Counts:
     return [int(answer.usage or 0) for answer in answers]
 
 
-async def poll(counts: Callable[[], Awaitable[Counts]], watch: Watch, every_s: float, ended: asyncio.Event) -> None:
-    """Until `ended`: never cancelled, since an answer that nobody takes would be that of the next question."""
-    while not ended.is_set():
-        watch.see(await counts())
-        await asyncio.sleep(every_s)
+Poll = Callable[[asyncio.Event], Awaitable[None]]
+
+
+def poll_of(counts: Callable[[], Awaitable[Counts]], watch: Watch, every_s: float) -> Poll:
+    """Until it ends: never cancelled, since an answer that nobody takes would be that of the next question."""
+
+    async def poll(ended: asyncio.Event) -> None:
+        while not ended.is_set():
+            watch.see(await counts())
+            await asyncio.sleep(every_s)
+
+    return poll
+
+
+@asynccontextmanager
+async def polling(poll: Poll) -> "AsyncIterator[list[asyncio.Future[None]]]":
+    ended = asyncio.Event()
+    running = asyncio.ensure_future(poll(ended))
+    try:
+        yield [running]
+    finally:
+        ended.set()
+        await running
 
 
 @asynccontextmanager
@@ -126,34 +144,45 @@ async def send(rig: Rig, lanes: Sequence[Lane], rate: int, size: int) -> None:
 
 
 async def once(rig: Rig, caller: Caller, rate: int, size: int) -> list[list[float]]:
-    """Milliseconds until visible in each of PLACES, of every event of a repeat."""
+    """Milliseconds until visible in each of PLACES, of every event of a repeat.
+
+    Usage by itself: twenty questions a second keep the store busy, which nobody who listens or checks does.
+    """
+    asked = await in_usage(rig, rate, size)
+    return [asked, *await told(rig, caller, rate, size)]
+
+
+async def in_usage(rig: Rig, rate: int, size: int) -> list[float]:
+    lanes = [Lane() for _ in range(PARTITIONS)]
+    usage = Watch(await usage_counts(rig))
+    async with polling(poll_of(lambda: usage_counts(rig), usage, USAGE_POLL_S)) as polls:
+        await send(rig, lanes, rate, size)
+        await seen({"in usage": usage}, lanes, polls)
+    return usage.delays_ms(lanes)
+
+
+async def told(rig: Rig, caller: Caller, rate: int, size: int) -> list[list[float]]:
+    """In checks and on the event stream."""
     lanes = [Lane() for _ in range(PARTITIONS)]
     before = await usage_counts(rig)
-    usage, check = Watch(before), Watch(await check_counts(caller))
-    ended = asyncio.Event()
-    async with streamed(rig, before) as stream:
-        polls = [
-            asyncio.ensure_future(poll(lambda: usage_counts(rig), usage, USAGE_POLL_S, ended)),
-            asyncio.ensure_future(poll(lambda: check_counts(caller), check, CHECK_POLL_S, ended)),
-        ]
-        try:
-            await send(rig, lanes, rate, size)
-            await seen([usage, check, stream], lanes, polls)
-        finally:
-            ended.set()
-            await asyncio.gather(*polls)
-    return [watch.delays_ms(lanes) for watch in (usage, check, stream)]
+    check = Watch(await check_counts(caller))
+    async with (
+        streamed(rig, before) as stream,
+        polling(poll_of(lambda: check_counts(caller), check, CHECK_POLL_S)) as polls,
+    ):
+        await send(rig, lanes, rate, size)
+        await seen({"in check": check, "on the event stream": stream}, lanes, polls)
+    return [check.delays_ms(lanes), stream.delays_ms(lanes)]
 
 
-async def seen(watches: Sequence[Watch], lanes: Sequence[Lane], polls: "Sequence[asyncio.Future[None]]") -> None:
+async def seen(watches: Mapping[str, Watch], lanes: Sequence[Lane], polls: "Sequence[asyncio.Future[None]]") -> None:
     """Returns once all places show all that was sent."""
     deadline = time.perf_counter() + VISIBLE_WITHIN_S
-    while not all(watch.shows_all(lanes) for watch in watches):
+    while missing := [place for place, watch in watches.items() if not watch.shows_all(lanes)]:
         for one in polls:
             if one.done():
                 one.result()
         if time.perf_counter() > deadline:
-            missing = [place for place, watch in zip(PLACES, watches, strict=True) if not watch.shows_all(lanes)]
             raise BenchError(f"not all visible after {VISIBLE_WITHIN_S:g} s: {', '.join(missing)}")
         await asyncio.sleep(CHECK_POLL_S)
 

@@ -5,7 +5,6 @@ are more customers. A customer has TOGETHER events within a minute, and then non
 hold four rows. Merges in the background are waited for and never forced.
 """
 
-import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,7 +15,8 @@ import msgspec
 
 from bench.events import ENVIRONMENT, TENANT
 from bench.figures import Measured, percentile
-from bench.load import BenchError, connected, drive
+from bench.load import connected, drive
+from bench.merges import merged
 from bench.rig import Rig
 from bench.scenarios import cost
 from bench.stored import clickhouse_of, fill_events
@@ -34,7 +34,6 @@ TOGETHER = 10  # of them in a minute
 ASKED = 20  # customers that are asked for in turn
 # Stored events for one event of the scale.
 LEVELS = (10, 100)
-MERGED_WITHIN_S = 900.0
 PERCENTS = (50, 95)
 _MINUTES = DAYS * 1440
 # Between two minutes in which a customer has events.
@@ -134,18 +133,6 @@ async def fill(client: ClickhouseClient, stored: Stored, filled: int, count: int
         at=f"fromUnixTimestamp64Milli(toInt64(({at_s}) * 1000), 'UTC')",
         log_day="toDate(happened_at)",
     )
-
-
-async def merged(client: ClickhouseClient) -> None:
-    """Waits until ClickHouse has nothing left to merge by itself."""
-    deadline = time.monotonic() + MERGED_WITHIN_S
-    still = 0
-    while still < 3:
-        [[running]] = await client.rows("SELECT count() FROM system.merges")
-        still = 0 if running else still + 1
-        if time.monotonic() > deadline:
-            raise BenchError(f"{running} merges still run after {MERGED_WITHIN_S:g} s")
-        await asyncio.sleep(0.2)
 
 
 async def ask(rig: Rig, client: ClickhouseClient, stored: Stored, question: Question, count: int) -> list[Measured]:
