@@ -5,6 +5,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.vectors.census import census
+
 
 @pytest.fixture(autouse=True)
 def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,3 +19,9 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket.socket, method, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    """How the published cases stand, once their tests have run and passed."""
+    if exitstatus == 0 and any("test_vectors_" in one.nodeid for one in terminalreporter.stats.get("passed", ())):
+        terminalreporter.write_line(str(census()))
