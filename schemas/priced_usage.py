@@ -6,7 +6,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 
-class BucketUsage(Struct, frozen=True, kw_only=True):
+class BucketUsage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one bucket of time and one group holds. `at` is the instant at which the bucket begins."""
 
     at: datetime
@@ -14,21 +14,21 @@ class BucketUsage(Struct, frozen=True, kw_only=True):
     group: tuple[str, ...] = ()
 
 
-class ValueUsage(Struct, frozen=True, kw_only=True):
+class ValueUsage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was used with these values of a matrix price's dimensions, in their order."""
 
     values: tuple[str, ...]
     quantity: Decimal
 
 
-class WeighedChange(Struct, frozen=True, kw_only=True):
+class WeighedChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A change of a level: `units` came (or went), and count `weighed` for the part of the period that was left."""
 
     units: Decimal
     weighed: Decimal
 
 
-class PricedUsage(Struct, frozen=True, kw_only=True):
+class PricedUsage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The usage of a period from its start on.
 
     One of the finer shapes (`event_amounts`, `values`, `buckets`, `changes`) takes the place of `quantity`. All of them

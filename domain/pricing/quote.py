@@ -18,7 +18,7 @@ def quote(asked: QuoteRequest) -> Quote:
     """A function of its argument only.
 
     Raises Invalid: `unknown_currency`, `quantity_or_usage` (not exactly one of them), `usage_too_long`,
-    `usage_negative`, the codes of `parse_quantity` and of `validate_price`, `usage_unfit`, `unknown_timezone`.
+    `usage_negative`, `time_without_zone`, the codes of `parse_quantity` and of `validate_price`, `usage_unfit`, `unknown_timezone`.
     """
     minor_units(asked.currency)
     validate_price(asked.price, "/price")
@@ -44,6 +44,8 @@ def _check_usage(usage: PricedUsage, pointer: str) -> None:
         raise _invalid(pointer, "usage_too_long", f"a quote takes {MAX_USAGE_ROWS:,} rows of usage at most")
     if usage.events is not None and usage.events < 0:
         raise _invalid(f"{pointer}/events", "usage_negative", "a number of events is 0 or more")
+    if any(one.at.tzinfo is None for one in usage.buckets or ()):
+        raise _invalid(f"{pointer}/buckets", "time_without_zone", "a bucket's `at` needs a zone, such as a final Z")
     for value in _quantities(usage):
         try:
             parse_quantity(value)

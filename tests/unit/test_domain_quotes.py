@@ -14,7 +14,7 @@ from schemas.invoices import Invoice
 from schemas.periods import Period
 from schemas.plans import PlanSpec
 from schemas.price_terms import Bucketing, Commitment
-from schemas.priced_usage import PricedUsage, ValueUsage
+from schemas.priced_usage import BucketUsage, PricedUsage, ValueUsage
 from schemas.prices import (
     FlatPrice,
     GraduatedPrice,
@@ -34,6 +34,7 @@ TIERS = GraduatedPrice(tiers=(Tier(up_to=D(1000)), Tier(unit_amount=D("0.001")))
 MATRIX = MatrixPrice(
     dimensions=("region",), cells=(MatrixCell(values=("eu",), unit_amount=D(2)),), default_unit_amount=D(3)
 )
+NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 - what a client may send
 JANUARY = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
 
 
@@ -66,6 +67,7 @@ def test_lines_of_a_split_period_sum_to_the_quote_of_the_whole() -> None:
         ({"quantity": D(1), "currency": "usd"}, "unknown_currency"),
         ({"quantity": D("1e26")}, "quantity_out_of_range"),
         ({"usage": PricedUsage(events=-1)}, "usage_negative"),
+        ({"usage": PricedUsage(buckets=(BucketUsage(at=NAIVE, quantity=D(1)),))}, "time_without_zone"),
         ({"usage": PricedUsage(event_amounts=(D(1),) * 10_001)}, "usage_too_long"),
         ({"quantity": D(1), "price": PerUnitPrice(unit_amount=D(-1))}, "negative_amount"),
         ({"quantity": D(1), "price": MATRIX}, "usage_unfit"),
