@@ -4,9 +4,8 @@ from litestar import Controller, post
 from msgspec.structs import replace
 
 from api.auth import require
-from documents.steps import document_step
+from documents.steps import step_sentence
 from domain.pricing.quote import quote
-from schemas.prices import RatedStep
 from schemas.quotes import Quote, QuoteRequest
 
 
@@ -18,12 +17,5 @@ class PricesController(Controller):
     async def quote(self, data: QuoteRequest) -> Quote:
         """The lines that this usage makes at this price, with every step. Safe to repeat: it changes nothing."""
         made = quote(data)
-        sentences = [_sentence(step, made.currency) for line in made.lines for step in line.steps]
+        sentences = [step_sentence(step, made.currency) for line in made.lines for step in line.steps]
         return replace(made, explanation=tuple(sentences))
-
-
-def _sentence(step: RatedStep, currency: str) -> str:
-    shown = document_step(step, currency)
-    units = f" ({shown.units})" if shown.units else ""
-    product = f"{shown.quantity} x {shown.unit_amount} = " if shown.unit_amount else ""
-    return f"{shown.label}{units}: {product}{shown.amount}"

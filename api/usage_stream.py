@@ -34,8 +34,6 @@ DEFAULT_AHEAD = timedelta(days=1)
 # Queries of all streams of this process at once: the answers to plain requests come first.
 MAX_QUERIES = 4
 _SLOTS = "usage_stream_slots"
-# A stream rests as long as its reading took, times this: a busy server is asked less often.
-_RESTS = 1
 
 Key = tuple[datetime, tuple[tuple[str, str | None], ...]]
 
@@ -116,14 +114,15 @@ class _Follower:
                 if seen.revision != revision:
                     began_at = monotonic()
                     fresh = await self._read()
-                    rest_s = min(_RESTS * (monotonic() - began_at), HEARTBEAT_S)
+                    took_s = monotonic() - began_at
                     if fresh is not None:
                         revision = seen.revision
                         change = change_between(usage, fresh, seen.progress.as_of)
                         usage = fresh
                         if change is not None:
                             yield frame("change", change, last_id)
-                    await asyncio.sleep(rest_s)
+                    # It rests as long as its reading took: a busy store is asked less often.
+                    await asyncio.sleep(min(took_s, HEARTBEAT_S))
                 if monotonic() >= beat_at:
                     yield frame("heartbeat", Heartbeat(as_of=seen.progress.as_of), last_id)
                     beat_at = monotonic() + HEARTBEAT_S

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from urllib.parse import urlencode
 
 from documents.lines import document_line
-from documents.steps import document_step
+from documents.steps import step_sentence
 from domain.errors import Invalid
 from domain.money import EXACT, ZERO, total
-from domain.quantities import format_quantity
-from schemas.documents import DocumentStep
+from domain.quantities import plain_quantity
 from schemas.explanations import (
     ExplainedLine,
     ExplainedStep,
@@ -87,15 +85,8 @@ def _steps(steps: tuple[RatedStep, ...], currency: str) -> tuple[ExplainedStep, 
     so_far = ZERO
     for step in steps:
         so_far = EXACT.add(so_far, step.amount)
-        explained.append(ExplainedStep(text=_sentence(document_step(step, currency)), step=step, sum=so_far))
+        explained.append(ExplainedStep(text=step_sentence(step, currency), step=step, sum=so_far))
     return tuple(explained)
-
-
-def _sentence(step: DocumentStep) -> str:
-    which = f" ({step.units})" if step.units else ""
-    if not step.quantity:
-        return f"{step.label}: {step.amount}"
-    return f"{step.label}{which}: {step.quantity} \N{MULTIPLICATION SIGN} {step.unit_amount} = {step.amount}"
 
 
 def _usage(invoice: KeptInvoice, line: InvoiceLine, meter: Meter, read: Usage) -> ExplainedUsage:
@@ -113,14 +104,9 @@ def _window(invoice: KeptInvoice, meter: Meter, row: UsageRow) -> ExplainedWindo
     return ExplainedWindow(
         start=row.window_start,
         end=row.window_end,
-        value=_plain(row.value),
+        value=None if row.value is None else plain_quantity(row.value),
         events=tuple(_request(invoice, kind, row) for kind in meter.event_types),
     )
-
-
-def _plain(value: Decimal | None) -> Decimal | None:
-    """Without trailing zeros, so that equal numbers read alike."""
-    return None if value is None else Decimal(format_quantity(value))
 
 
 def _request(invoice: KeptInvoice, event_type: str, row: UsageRow) -> str:

@@ -17,7 +17,7 @@ _SINGLE = ("flat", "units", "packages", "tier_units")
 
 def document_line(position: int, line: InvoiceLine, price: PlanPrice | None, currency: str, zone: str) -> DocumentLine:
     """Raises Invalid `amounts_disagree` where the steps do not sum to the line's exact amount."""
-    check_steps(line)
+    _check_steps(line)
     rounding = EXACT.subtract(line.amount, line.exact_amount)
     unit_price = _unit_price(line, price, currency)
     return DocumentLine(
@@ -41,7 +41,7 @@ def document_line(position: int, line: InvoiceLine, price: PlanPrice | None, cur
     )
 
 
-def check_steps(line: InvoiceLine) -> None:
+def _check_steps(line: InvoiceLine) -> None:
     """Raises Invalid `amounts_disagree`. A line without steps has nothing to disagree with."""
     if line.steps and total([step.amount for step in line.steps]) != line.exact_amount:
         raise Invalid("amounts_disagree", f"the steps of invoice line {line.id} do not sum to its exact amount")

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from documents import texts
 from domain.money import EXACT
+from domain.pricing.steps import ADJUSTMENTS
 from schemas.documents import DocumentStep
 from schemas.prices import RatedStep
 
@@ -23,6 +24,7 @@ _STEPS = {
     "multiplied": "Amount of the events",
     "floor": "Not below zero",
     "overage": "Overage beyond the commitment",
+    "rounding": "Rounding",
     "discount": "Discount",
     "maximum": "Maximum",
     "commitment": "Up to the commitment",
@@ -30,28 +32,13 @@ _STEPS = {
     "carried": "Rounded before",
     "proration": "Outside the billed part of the period",
 }
-# An amount that comes on top or off: nothing is multiplied.
-_LUMPS = frozenset(
-    {
-        "event_minimum",
-        "event_maximum",
-        "floor",
-        "overage",
-        "discount",
-        "maximum",
-        "commitment",
-        "minimum",
-        "carried",
-        "proration",
-    }
-)
 _SHARES = frozenset({"rate"})
 
 
 def document_step(step: RatedStep, currency: str) -> DocumentStep:
-    """A lump has an amount only; the price of a share is a percentage of it."""
+    """An adjustment has an amount only; the price of a share is a percentage of it."""
     label, amount = _STEPS.get(step.kind, in_words(step.kind)), texts.money(step.amount, currency).text
-    if step.kind in _LUMPS:
+    if step.kind in ADJUSTMENTS:
         return DocumentStep(label=label, units="", quantity="", unit_amount="", amount=amount)
     return DocumentStep(
         label=label,
@@ -60,6 +47,15 @@ def document_step(step: RatedStep, currency: str) -> DocumentStep:
         unit_amount=_unit_amount(step, currency),
         amount=amount,
     )
+
+
+def step_sentence(step: RatedStep, currency: str) -> str:
+    """The step on one line: what it is, which units, and quantity times unit amount."""
+    shown = document_step(step, currency)
+    if not shown.quantity:
+        return f"{shown.label}: {shown.amount}"
+    units = f" ({shown.units})" if shown.units else ""
+    return f"{shown.label}{units}: {shown.quantity} \N{MULTIPLICATION SIGN} {shown.unit_amount} = {shown.amount}"
 
 
 def _unit_amount(step: RatedStep, currency: str) -> str:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from domain.closing import bill_period, check_recount
 from domain.customers import references_of
 from domain.errors import MeterstreamError, NotFound, Unavailable
-from domain.quantities import format_quantity
+from domain.quantities import plain_quantity
 from schemas.billing import (
     Amount,
     BilledMeter,
@@ -164,8 +164,8 @@ def _side_by_side(line: InvoiceLine, windows: InvoiceLine | None, events: Invoic
 def _amount(line: InvoiceLine) -> Amount:
     """Without trailing zeros, so that equal numbers read alike."""
     return Amount(
-        quantity=Decimal(format_quantity(line.quantity)),
-        exact_amount=Decimal(format_quantity(line.exact_amount)),
+        quantity=plain_quantity(line.quantity),
+        exact_amount=plain_quantity(line.exact_amount),
         amount=line.amount,
     )
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,6 +17,7 @@ from domain.block_decoding import DecodedBlock, decode_block
 from domain.block_matching import changes_of, match_rows
 from domain.candidates import Candidate, Candidates, pack_position, unpack_position
 from domain.catalog import Catalog
+from domain.constant_columns import is_constant
 from domain.events import encode_properties, encode_properties_of, event_time_ms
 from domain.limits import MAX_EVENT_AHEAD_S
 from domain.meters import EVALUATOR
@@ -249,10 +249,5 @@ def _row_hash(rows: StoredColumns) -> bytes:
     same of all rows is hashed once, with their number.
     """
     columns = [getattr(rows, name) for name in rows.__struct_fields__]
-    packed = [{len(one): one[0]} if _says_the_same(one) else one for one in columns]
+    packed = [{len(one): one[0]} if is_constant(one) else one for one in columns]
     return blake2b(msgspec.msgpack.encode(packed), digest_size=16).digest()
-
-
-def _says_the_same(column: Sequence[Any]) -> bool:
-    # Both ends first: most columns whose values differ need not be walked through.
-    return bool(column) and column[0] == column[-1] and column.count(column[0]) == len(column)

@@ -1,6 +1,6 @@
 """What makes a customer valid beyond its types."""
 
-from domain.errors import FieldError, Invalid
+from domain.errors import invalid_field
 from domain.money import minor_units
 from domain.periods import zone_of
 from schemas.customers import MAX_ALIASES, Customer
@@ -14,17 +14,21 @@ def validate_customer(customer: Customer, id_prefix: str) -> None:
     if customer.currency is not None:
         minor_units(customer.currency)
     if len(customer.aliases) > MAX_ALIASES:
-        raise _invalid("/aliases", "too_many_aliases", f"at most {MAX_ALIASES} aliases are taken")
+        raise invalid_field("/aliases", "too_many_aliases", f"at most {MAX_ALIASES} aliases are taken")
     named = [*([] if customer.external_id is None else [("/external_id", customer.external_id)])]
     named += [(f"/aliases/{position}", alias) for position, alias in enumerate(customer.aliases)]
     seen: set[str] = set()
     for pointer, reference in named:
         if not reference.isprintable() or reference != reference.strip():
-            raise _invalid(pointer, "reference_malformed", "a reference is printable text without blanks at its ends")
+            raise invalid_field(
+                pointer, "reference_malformed", "a reference is printable text without blanks at its ends"
+            )
         if reference.startswith(f"{id_prefix}_"):
-            raise _invalid(pointer, "reference_reserved", f"references that begin with {id_prefix}_ are kept for ids")
+            raise invalid_field(
+                pointer, "reference_reserved", f"references that begin with {id_prefix}_ are kept for ids"
+            )
         if reference in seen:
-            raise _invalid(pointer, "reference_repeated", f"{reference!r} stands there twice")
+            raise invalid_field(pointer, "reference_repeated", f"{reference!r} stands there twice")
         seen.add(reference)
 
 
@@ -32,7 +36,3 @@ def references_of(customer: Customer) -> list[str]:
     """Every text an event may name the customer by; the id first."""
     given = [] if customer.external_id is None else [customer.external_id]
     return [customer.id, *given, *customer.aliases]
-
-
-def _invalid(pointer: str, code: str, message: str) -> Invalid:
-    return Invalid(code, message, [FieldError(pointer=pointer, code=code, message=message)])

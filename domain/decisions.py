@@ -82,7 +82,7 @@ class CustomerStandings:
         ]
         if not answers:
             return entitlements.check(None, quantity=quantity, as_of=as_of, stale=stale)
-        return answers[0] if len(answers) == 1 else entitlements.first_allowed(answers)
+        return entitlements.first_allowed(answers)
 
     def standings(self, feature: str, now: datetime) -> Sequence[Standing]:
         """What is in force at `now`."""

@@ -7,11 +7,9 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from domain.errors import Invalid
-from domain.money import EXACT, ZERO
+from domain.money import EXACT, HUNDREDTH, ZERO
 from schemas.contracts import Entitlement
 from schemas.entitlements import CheckAnswer, CheckReason, ThresholdCrossing
-
-_PERCENT = Decimal("0.01")
 
 
 def combined(held: Sequence[Entitlement], at: datetime) -> list[Entitlement]:
@@ -111,7 +109,7 @@ def crossings(
         return []
     crossed = []
     for percent in sorted(set(thresholds)):
-        at = EXACT.multiply(EXACT.multiply(limit, Decimal(percent)), _PERCENT)
+        at = EXACT.multiply(EXACT.multiply(limit, Decimal(percent)), HUNDREDTH)
         if before < at <= after or (not at and before <= 0 < after):
             crossed.append(ThresholdCrossing(percent=percent, quantity=at))
     return crossed

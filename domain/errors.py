@@ -31,6 +31,11 @@ class Invalid(MeterstreamError):  # noqa: N818 - the kind is the name
     """The input is wrong and will be wrong again."""
 
 
+def invalid_field(pointer: str, code: str, message: str) -> Invalid:
+    """The one wrong field of a body."""
+    return Invalid(code, message, [FieldError(pointer=pointer, code=code, message=message)])
+
+
 class NotFound(MeterstreamError):  # noqa: N818
     """No such object in this tenant and environment."""
 

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 DIGEST_BYTES = 16
-_LENGTH_BYTES = 4
 _LENGTH = Packing(">I")
 
 
 def _framed(parts: tuple[bytes, ...]) -> bytes:
-    return b"".join([len(part).to_bytes(_LENGTH_BYTES, "big") + part for part in parts])
+    return b"".join([_LENGTH.pack(len(part)) + part for part in parts])
 
 
 def _digest(parts: tuple[str, ...]) -> bytes:
@@ -52,10 +51,7 @@ def identities_in(tenant: str, environment: str) -> Callable[[str, str], bytes]:
     def identity(source: str, event_id: str) -> bytes:
         first, second = source.encode(), event_id.encode()
         digest = begun.copy()
-        digest.update(
-            b"%b%b%b%b"
-            % (len(first).to_bytes(_LENGTH_BYTES, "big"), first, len(second).to_bytes(_LENGTH_BYTES, "big"), second)
-        )
+        digest.update(b"%b%b%b%b" % (_LENGTH.pack(len(first)), first, _LENGTH.pack(len(second)), second))
         return digest.digest()
 
     return identity

@@ -1,12 +1,14 @@
-"""Instants as people and programs write them."""
+"""Instants as people and programs write them, and as milliseconds of the epoch, which logs and rows hold."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from domain.errors import Invalid
 
 CODE = "invalid_instant"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 
 
 def parse_instant(name: str, text: str) -> datetime:
@@ -21,3 +23,12 @@ def parse_instant(name: str, text: str) -> datetime:
         return at.astimezone(UTC)
     except OverflowError:
         raise Invalid(CODE, f"{name} lies beyond the calendar") from None
+
+
+def instant(milliseconds: int) -> datetime:
+    return EPOCH + milliseconds * MILLISECOND
+
+
+def milliseconds(moment: datetime) -> int:
+    """Rounded down."""
+    return (moment - EPOCH) // MILLISECOND

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from domain.errors import Invalid
 from domain.money import EXACT, ZERO, total
 from domain.pricing import WHOLE, rate_lines
-from domain.proration import prorate, share
+from domain.proration import part_of, share
 from schemas.invoices import Invoice, InvoiceLine
 from schemas.periods import Period
 from schemas.prices import PlanPrice, RatedStep
@@ -38,8 +38,8 @@ def assemble_invoice(
 
     `line_ids` are as many as the prices. `usage` maps meter ids to what `[period_start, period_end)` holds at `cut`;
     None is an aggregate without a value and is priced as 0 units. `whole` is the full period that this one is a part of
-    (a stub): fees, minimums and commitments are prorated by time, usage is not. A function of its arguments only: closing the same
-    period at the same cut again makes the same invoice.
+    (a stub): fees, minimums and commitments are prorated by time, usage is not. A function of its arguments only:
+    closing the same period at the same cut again makes the same invoice.
     Raises Invalid `usage_missing` (a meter that was not read is not zero), `currency_mixed`, `unknown_currency`.
     """
     part = WHOLE if whole is None else share(whole.start, whole.end, period_start, period_end)
@@ -116,8 +116,7 @@ def _prorated(line: InvoiceLine, whole: Period | None, currency: str) -> Invoice
     """A fee for a part of a period: the part's share of the whole amount, with the rest taken off as a step."""
     if line.meter_id is not None or whole is None or (line.period_start, line.period_end) == (whole.start, whole.end):
         return line
-    cuts = sorted({whole.start, line.period_start, line.period_end, whole.end})
-    part = prorate(line.amount, cuts, currency)[cuts.index(line.period_start)]
+    part = part_of(line.amount, (whole.start, whole.end), line.period_start, line.period_end, currency)
     off = EXACT.subtract(part, line.exact_amount)
     step = RatedStep(
         kind="proration",

@@ -11,6 +11,7 @@ EXACT = Context(
     prec=160, rounding=ROUND_HALF_UP, traps=[InvalidOperation, DivisionByZero, Overflow, Inexact], Emin=-9999, Emax=9999
 )
 ZERO = Decimal(0)
+HUNDREDTH = Decimal("0.01")
 
 # ISO 4217 codes in use, by their minor unit.
 _MINOR_UNITS: dict[int, str] = {

@@ -5,18 +5,25 @@ clamps to 28 February and comes back to 31 March. Days and longer units step in 
 """
 
 from calendar import monthrange
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from domain.errors import Invalid
-from schemas.periods import FOREVER, BillingAnchor, Cadence, Period
+from schemas.periods import FOREVER, BillingAnchor, Cadence, CadenceUnit, Period
 
 MAX_CADENCE_COUNT = 1000
 
-_MONTHS = {"month": 1, "quarter": 3, "half_year": 6, "year": 12}
-_DAYS = {"day": 1, "week": 7}
-_ELAPSED = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
+# Units that are steps of one kind, by the shortest of each kind, from the longest kind to the shortest: months and days
+# are steps in local time, minutes elapsed time.
+UNITS: Mapping[CadenceUnit, Mapping[CadenceUnit, int]] = {
+    "month": {"month": 1, "quarter": 3, "half_year": 6, "year": 12},
+    "day": {"day": 1, "week": 7},
+    "minute": {"minute": 1, "hour": 60},
+}
+_MONTHS, _DAYS = UNITS["month"], UNITS["day"]
+_ELAPSED = {unit: timedelta(minutes=minutes) for unit, minutes in UNITS["minute"].items()}
 _SECONDS_PER_DAY = 86_400
 # An average Gregorian month, only to guess an index that is then corrected step by step.
 _SECONDS_PER_MONTH = 2_629_746

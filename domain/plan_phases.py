@@ -3,16 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from domain.periods import boundary
-from schemas.periods import Cadence, CadenceUnit
+from domain.periods import UNITS, boundary
+from schemas.periods import Cadence
 from schemas.plan_phases import Phase
-
-# Lengths that are steps of the same kind, in the order in which they are added.
-_STEPS: tuple[tuple[CadenceUnit, dict[CadenceUnit, int]], ...] = (
-    ("month", {"month": 1, "quarter": 3, "half_year": 6, "year": 12}),
-    ("day", {"day": 1, "week": 7}),
-    ("minute", {"minute": 1, "hour": 60}),
-)
 
 
 def trial_phase(phases: Sequence[Phase]) -> Phase | None:
@@ -30,7 +23,7 @@ def later(start: datetime, durations: Sequence[Cadence], zone: str) -> datetime:
     They are summed before they are added, so that months come back to the 31st (every boundary counts from the origin).
     """
     at = start
-    for unit, lengths in _STEPS:
+    for unit, lengths in UNITS.items():
         count = sum(lengths.get(each.unit, 0) * each.count for each in durations)
         if count:
             at = boundary(at, Cadence(unit=unit, count=count), zone, 1)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from domain.errors import FieldError, Invalid
+from domain.errors import Invalid, invalid_field
 from domain.keys import validate_key
 from domain.money import minor_units
 from domain.pricing import rate_lines, validate_price
@@ -12,6 +12,7 @@ from domain.quantities import parse_quantity
 from schemas.entitlements import EntitlementSpec, MeteredEntitlement
 from schemas.features import Feature
 from schemas.plans import PlanSpec
+from schemas.price_terms import UsageTerms
 from schemas.prices import PlanPriceSpec
 
 _TYPE_OF_KIND = {"metered": "MeteredEntitlement", "boolean": "BooleanEntitlement", "static": "StaticEntitlement"}
@@ -36,14 +37,16 @@ def validate_plan(spec: PlanSpec, id_prefix: str) -> None:
 
 def _check_billable(price: PlanPriceSpec, currency: str, pointer: str) -> None:
     """Closings read one quantity a meter and period: what needs more is quoted, and not sold, so that no period fails."""
-    terms = getattr(price.price, "commitment", None)
-    if terms is not None and terms.per == "term":
-        raise _invalid(pointer, "price_not_billable", "a commitment over a term is not billed yet: commit per period")
+    commitment = price.price.commitment if isinstance(price.price, UsageTerms) else None
+    if commitment is not None and commitment.per == "term":
+        raise invalid_field(
+            pointer, "price_not_billable", "a commitment over a term is not billed yet: commit per period"
+        )
     try:
         rate_lines(price.price, Decimal(1), currency)
     except Invalid as refused:
         message = f"closings read one quantity a period, and this price needs more: {refused.message}"
-        raise _invalid(pointer, "price_not_billable", message) from None
+        raise invalid_field(pointer, "price_not_billable", message) from None
 
 
 def validate_grants(entitlements: Sequence[EntitlementSpec], pointer: str) -> None:
@@ -58,9 +61,13 @@ def validate_grants(entitlements: Sequence[EntitlementSpec], pointer: str) -> No
 
 
 def _unique(names: list[str], pointer: str, code: str) -> None:
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise _invalid(pointer, code, f"{name!r} stands there {times} times")
+    for message in repeated(names):
+        raise invalid_field(pointer, code, message)
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """A sentence for each name that stands there more than once."""
+    return [f"{name!r} stands there {times} times" for name, times in Counter(names).items() if times > 1]
 
 
 def validate_quantity(value: Decimal, pointer: str) -> None:
@@ -68,9 +75,9 @@ def validate_quantity(value: Decimal, pointer: str) -> None:
     try:
         fitted = parse_quantity(value)
     except Invalid as invalid:
-        raise _invalid(pointer, invalid.code, invalid.message) from None
+        raise invalid_field(pointer, invalid.code, invalid.message) from None
     if fitted < 0:
-        raise _invalid(pointer, "quantity_negative", "it is a number of 0 or more")
+        raise invalid_field(pointer, "quantity_negative", "it is a number of 0 or more")
 
 
 def _limits(entitlement: MeteredEntitlement, pointer: str) -> None:
@@ -79,7 +86,7 @@ def _limits(entitlement: MeteredEntitlement, pointer: str) -> None:
     ordered = sorted(set(entitlement.thresholds))
     if list(entitlement.thresholds) != ordered or any(not 0 < each <= _MAX_THRESHOLD for each in ordered):
         message = f"thresholds are rising percentages from 1 to {_MAX_THRESHOLD}"
-        raise _invalid(f"{pointer}/thresholds", "thresholds_malformed", message)
+        raise invalid_field(f"{pointer}/thresholds", "thresholds_malformed", message)
 
 
 def check_entitlements(
@@ -90,9 +97,5 @@ def check_entitlements(
         feature = features[entitlement.feature]
         if type(entitlement).__name__ != _TYPE_OF_KIND[feature.kind]:
             message = f"the feature {feature.key!r} is {feature.kind}: grant it with type {feature.kind!r}"
-            raise _invalid(f"{pointer}/{position}/type", "entitlement_kind_mismatch", message)
+            raise invalid_field(f"{pointer}/{position}/type", "entitlement_kind_mismatch", message)
     _unique([features[each.feature].id for each in entitlements], pointer, "feature_repeated")
-
-
-def _invalid(pointer: str, code: str, message: str) -> Invalid:
-    return Invalid(code, message, [FieldError(pointer=pointer, code=code, message=message)])

@@ -78,6 +78,18 @@ def prorate(
     return parts
 
 
+def part_of(
+    amount: Decimal, whole: tuple[datetime, datetime], start: datetime, end: datetime, currency: str
+) -> Decimal:
+    """The part of `amount`, which is for the period `whole`, that falls on `[start, end)` within it.
+
+    It is the rounded running amount at `end` less that at `start`: however a period is cut, its parts sum to the whole.
+    Raises as `prorate`.
+    """
+    cuts = sorted({*whole, start, end})
+    return prorate(amount, cuts, currency)[cuts.index(start)]
+
+
 def rest_of(
     amount: Decimal,
     start: datetime,

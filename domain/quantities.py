@@ -115,3 +115,8 @@ def format_quantity(value: Decimal) -> str:
         return f"{'-' if sign else ''}{coefficient}e{value.adjusted()}"
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def plain_quantity(value: Decimal) -> Decimal:
+    """The same number without trailing zeros, so that equal numbers read alike."""
+    return Decimal(format_quantity(value))

@@ -7,7 +7,6 @@ filter has gaps, the store is asked between two steps of it.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from domain.blocks import (
 )
 from domain.candidates import Candidates
 from domain.catalog import Catalog
+from domain.instants import instant
 from domain.known_copies import settled, unsettled
 from domain.offset_ranges import OffsetRange
 from domain.records import MS_PER_DAY, LogRecord
@@ -38,8 +38,6 @@ T = TypeVar("T")
 # The stored events with some identities in gaps of the filter, from an oldest log day on; None: the filter has them now.
 LookUp = Callable[[Sequence[bytes], Sequence[OffsetRange], int], Awaitable[Sequence[KnownPosition] | None]]
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 # Identities of a filter found on disk that are read into memory with a block: some milliseconds.
 _LEARNED_A_BLOCK = 20_000
 
@@ -166,7 +164,7 @@ class BlockEvaluator:
         days = window_days(catalog)
         known: list[bytes | None] = []
         # A backlog may span midnight: each record is judged by its own log time (protocol 21).
-        for day, group in groupby(candidates.logged_at_ms, MS_PER_DAY.__rfloordiv__):
+        for day, group in groupby(at // MS_PER_DAY for at in candidates.logged_at_ms):
             count = len(list(group))
             known += self._filter.earliest(candidates.identity[len(known) : len(known) + count], day, days)
         return known
@@ -203,11 +201,3 @@ class BlockEvaluator:
             first_logged_at=instant(outcomes.first_logged_at_ms),
             last_logged_at=instant(outcomes.last_logged_at_ms),
         )
-
-
-def instant(milliseconds: int) -> datetime:
-    return EPOCH + milliseconds * _MILLISECOND
-
-
-def milliseconds(moment: datetime) -> int:
-    return (moment - EPOCH) // _MILLISECOND

@@ -6,11 +6,12 @@ from datetime import timedelta
 import structlog
 
 from domain.blocks import EVALUATOR
+from domain.instants import milliseconds
 from schemas.ledger import LedgerBlock, LedgerPartition
 from stores.clickhouse.block_outcomes import stored_count
 from stores.clickhouse.blocks import DeadlinePassed, insert_block
 from stores.clickhouse.window_completion import WindowScope, add_missing, compare_windows, touched_by
-from streams.ingest_block import BlockEvaluator, PreparedBlock, milliseconds
+from streams.ingest_block import BlockEvaluator, PreparedBlock
 from streams.ingest_deps import IngestDeps
 from streams.ingest_errors import BlockMismatchError
 from streams.ingest_writer import BlockWriter

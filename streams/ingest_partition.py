@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import structlog
 
 from domain.blocks import EVALUATOR
+from domain.instants import EPOCH, milliseconds
 from domain.records import LogRecord
 from runtime import metrics
 from schemas.ledger import LedgerBlock, LedgerPartition
-from streams.ingest_block import EPOCH, BlockEvaluator, PreparedBlock, milliseconds
+from streams.ingest_block import BlockEvaluator, PreparedBlock
 from streams.ingest_deps import IngestDeps
 from streams.ingest_writer import BlockWriter
 from streams.retry import until_available

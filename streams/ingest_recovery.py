@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from domain.block_deltas import ChangeSet
+from domain.instants import milliseconds
 from schemas.ledger import LedgerBlock, LedgerPartition
 from stores.clickhouse.block_outcomes import stored_matches
 from stores.postgres.ledger import Fenced
-from streams.ingest_block import BlockEvaluator, milliseconds
+from streams.ingest_block import BlockEvaluator
 from streams.ingest_checks import StoreChecks
 from streams.ingest_completion import Completion
 from streams.ingest_deps import IngestDeps

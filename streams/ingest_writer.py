@@ -15,6 +15,7 @@ import structlog
 
 from domain.blocks import window_days
 from domain.identity import customer_partition
+from domain.instants import milliseconds
 from domain.records import MS_PER_DAY
 from runtime import metrics
 from schemas.blocks import RefusedEvent
@@ -24,7 +25,7 @@ from schemas.ledger import LedgerBlock
 from schemas.topics import USAGE_DELTAS, USAGE_REJECTED
 from stores.clickhouse.block_outcomes import insert_duplicates, insert_refused
 from stores.clickhouse.blocks import DeadlinePassed, insert_block
-from streams.ingest_block import BlockEvaluator, PreparedBlock, milliseconds
+from streams.ingest_block import BlockEvaluator, PreparedBlock
 from streams.ingest_deps import IngestDeps
 from streams.ingest_errors import OldIntentError
 from streams.retry import until_available

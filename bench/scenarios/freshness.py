@@ -105,11 +105,11 @@ def poll_of(counts: Callable[[], Awaitable[Counts]], watch: Watch, every_s: floa
 
 
 @asynccontextmanager
-async def polling(poll: Poll) -> "AsyncIterator[list[asyncio.Future[None]]]":
+async def polling(poll: Poll) -> "AsyncIterator[asyncio.Future[None]]":
     ended = asyncio.Event()
     running = asyncio.ensure_future(poll(ended))
     try:
-        yield [running]
+        yield running
     finally:
         ended.set()
         await running
@@ -155,9 +155,9 @@ async def once(rig: Rig, caller: Caller, rate: int, size: int) -> list[list[floa
 async def in_usage(rig: Rig, rate: int, size: int) -> list[float]:
     lanes = [Lane() for _ in range(PARTITIONS)]
     usage = Watch(await usage_counts(rig))
-    async with polling(poll_of(lambda: usage_counts(rig), usage, USAGE_POLL_S)) as polls:
+    async with polling(poll_of(lambda: usage_counts(rig), usage, USAGE_POLL_S)) as polled:
         await send(rig, lanes, rate, size)
-        await seen({"in usage": usage}, lanes, polls)
+        await seen({"in usage": usage}, lanes, polled)
     return usage.delays_ms(lanes)
 
 
@@ -168,20 +168,19 @@ async def told(rig: Rig, caller: Caller, rate: int, size: int) -> list[list[floa
     check = Watch(await check_counts(caller))
     async with (
         streamed(rig, before) as stream,
-        polling(poll_of(lambda: check_counts(caller), check, CHECK_POLL_S)) as polls,
+        polling(poll_of(lambda: check_counts(caller), check, CHECK_POLL_S)) as polled,
     ):
         await send(rig, lanes, rate, size)
-        await seen({"in check": check, "on the event stream": stream}, lanes, polls)
+        await seen({"in check": check, "on the event stream": stream}, lanes, polled)
     return [check.delays_ms(lanes), stream.delays_ms(lanes)]
 
 
-async def seen(watches: Mapping[str, Watch], lanes: Sequence[Lane], polls: "Sequence[asyncio.Future[None]]") -> None:
+async def seen(watches: Mapping[str, Watch], lanes: Sequence[Lane], polled: "asyncio.Future[None]") -> None:
     """Returns once all places show all that was sent."""
     deadline = time.perf_counter() + VISIBLE_WITHIN_S
     while missing := [place for place, watch in watches.items() if not watch.shows_all(lanes)]:
-        for one in polls:
-            if one.done():
-                one.result()
+        if polled.done():
+            polled.result()
         if time.perf_counter() > deadline:
             raise BenchError(f"not all visible after {VISIBLE_WITHIN_S:g} s: {', '.join(missing)}")
         await asyncio.sleep(CHECK_POLL_S)

@@ -5,18 +5,16 @@ zero, to 12 digits after the point.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
+from domain.instants import instant
 from domain.metering.matches import Placed
 from domain.money import round_half_away
 from domain.proration import share
 from domain.quantities import FRACTION_DIGITS
 from schemas.periods import ProrationBasis
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 def prorated_sum(
@@ -59,4 +57,4 @@ def prorated_unique_count(
 
 
 def _left(time_ms: int, start: datetime, end: datetime, basis: ProrationBasis, zone: str) -> Fraction:
-    return share(start, end, _EPOCH + time_ms * _MILLISECOND, end, basis=basis, zone=zone)
+    return share(start, end, instant(time_ms), end, basis=basis, zone=zone)

@@ -1,21 +1,19 @@
 """Usage by window and group, from matches: the same rows that a store answers from its windows."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from msgspec.structs import replace
 
 from domain.errors import Invalid
+from domain.instants import EPOCH, MILLISECOND, instant
 from domain.metering.matches import Placed, within
 from domain.metering.measures import measured
 from domain.windows import rolling_windows, session_windows
 from schemas.measures import Measure
 from schemas.meters import Meter
 from schemas.usage import TimeWindow, Usage, UsageRow
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 Group = tuple[str, ...]
 
@@ -69,7 +67,7 @@ def session_usage(
     rows = [
         _row(measure, held, window, group, group_by)
         for group, held in _grouped(meter, matches, group_by).items()
-        for window in session_windows((_instant(placed.time_ms) for placed in held), start, end, gap)
+        for window in session_windows((instant(placed.time_ms) for placed in held), start, end, gap)
     ]
     return sorted(rows, key=_order)
 
@@ -130,8 +128,4 @@ def _order(row: UsageRow) -> tuple[datetime, list[str]]:
 
 def _ms(at: datetime) -> int:
     """Milliseconds of the epoch, rounded up: stored milliseconds before `at` are those below it."""
-    return -(-(at - _EPOCH) // _MILLISECOND)
-
-
-def _instant(time_ms: int) -> datetime:
-    return _EPOCH + time_ms * _MILLISECOND
+    return -(-(at - EPOCH) // MILLISECOND)

@@ -12,13 +12,13 @@ from fractions import Fraction
 from msgspec.structs import replace
 
 from domain.errors import Invalid
-from domain.money import EXACT, ZERO, round_half_away, round_money, total
+from domain.money import EXACT, ZERO, round_money, total
 from domain.pricing.models import QuantityPrice, line_quantity, quantity_steps
-from domain.pricing.steps import ONE, adjustment, amount_of
-from domain.quantities import FRACTION_DIGITS
+from domain.pricing.steps import ONE, adjustment, amount_of, line_of
+from domain.proration import prorated_quantity
 from schemas.price_terms import Commitment
 from schemas.priced_usage import PricedUsage, TermProgress
-from schemas.prices import CommitmentUse, LineKind, RatedLine, RatedStep
+from schemas.prices import CommitmentUse, RatedLine, RatedStep
 
 WHOLE = Fraction(1)
 NO_TERM = TermProgress()
@@ -94,18 +94,17 @@ def settle_period(
     for what earlier periods left of it, and it is filled up in the last one. `price` is needed for quantities.
     Raises Invalid `usage_unfit`.
     """
-    of_term = commitment.per == "term"
-    fill = commitment.true_up and (term.last or not of_term)
+    fill = _fills(commitment, term)
     if commitment.amount is not None:
-        whole = EXACT.multiply(commitment.amount, rate)
-        left = max(EXACT.subtract(whole, term.amount), ZERO) if of_term else amount_for(whole, part, currency)
+        left = _amount_left(commitment, EXACT.multiply(commitment.amount, rate), currency, part, term)
         return settle(amount_of(steps), left, commitment.overage_factor, fill=fill)
     if price is None or commitment.quantity is None or usage.changes is not None:
         raise Invalid("usage_unfit", "a commitment of a quantity needs usage that is one quantity")
-    if of_term:
-        left = max(EXACT.subtract(commitment.quantity, term.quantity), ZERO)
-    else:
-        left = quantity_for(commitment.quantity, part)
+    left = commitment.quantity
+    if commitment.per == "term":
+        left = max(EXACT.subtract(left, term.quantity), ZERO)
+    elif part != WHOLE:
+        left = prorated_quantity(left, part)
     use = settle_quantity(price, max(line_quantity(usage), ZERO), price.free_units, commitment, left, fill=fill)
     return in_currency(use, rate)
 
@@ -127,8 +126,16 @@ def amount_for(amount: Decimal, part: Fraction, currency: str) -> Decimal:
     return amount if part == WHOLE else round_money(Fraction(amount) * part, currency)
 
 
-def quantity_for(quantity: Decimal, part: Fraction) -> Decimal:
-    return quantity if part == WHOLE else round_half_away(Fraction(quantity) * part, FRACTION_DIGITS)
+def _fills(commitment: Commitment, term: TermProgress) -> bool:
+    """Whether usage below the commitment is filled up now: of a term, in its last period."""
+    return commitment.true_up and (term.last or commitment.per != "term")
+
+
+def _amount_left(commitment: Commitment, whole: Decimal, currency: str, part: Fraction, term: TermProgress) -> Decimal:
+    """What of the committed amount is to be reached in this period: of a term, what earlier periods left of it."""
+    if commitment.per == "term":
+        return max(EXACT.subtract(whole, term.amount), ZERO)
+    return amount_for(whole, part, currency)
 
 
 def commit_lines(
@@ -143,31 +150,19 @@ def commit_lines(
     """A subscription's commitment over the lines that count towards it: what comes on top of them, as lines.
 
     Lines are those of the whole period as they are billed, in rounded amounts. What a line's own commitment charged
-    as overage neither counts nor is charged again. `last`: the period ends with these lines (true-ups wait for that). The commitment
-    is an amount. Raises Invalid `unknown_currency`.
+    as overage neither counts nor is charged again. `last`: the period ends with these lines (true-ups wait for that).
+    The commitment is an amount. Raises Invalid `unknown_currency`.
     """
     counted = total([max(EXACT.subtract(line.amount, _overage_in(line)), ZERO) for line in lines])
-    of_term = commitment.per == "term"
-    fill = commitment.true_up and last and (term.last or not of_term)
-    whole = commitment.amount or ZERO
-    left = max(EXACT.subtract(whole, term.amount), ZERO) if of_term else amount_for(whole, part, currency)
+    left = _amount_left(commitment, commitment.amount or ZERO, currency, part, term)
+    fill = last and _fills(commitment, term)
     use = settle(round_money(counted, currency), left, commitment.overage_factor, fill=fill)
     fills = [adjustment("commitment", use.true_up, ONE)] if use.true_up else []
-    added = (_line("usage", overage_steps(use, ONE), use, currency), _line("true_up", fills, use, currency))
-    return tuple(line for line in added if line.steps)
-
-
-def _line(kind: LineKind, steps: Sequence[RatedStep], use: CommitmentUse, currency: str) -> RatedLine:
-    exact = amount_of(steps)
-    return RatedLine(
-        kind=kind,
-        quantity=ONE,
-        currency=currency,
-        exact_amount=exact,
-        amount=round_money(exact, currency),
-        steps=tuple(steps),
-        commitment=use,
+    added = (
+        line_of("usage", overage_steps(use, ONE), ONE, currency, use),
+        line_of("true_up", fills, ONE, currency, use),
     )
+    return tuple(line for line in added if line.steps)
 
 
 def _overage_in(line: RatedLine) -> Decimal:

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from domain.money import EXACT, ZERO, round_money
+from domain.money import EXACT, HUNDREDTH, ZERO, round_money
 from domain.pricing.steps import adjustment
 from domain.quantities import format_quantity
 from schemas.price_terms import PercentageDiscount
 from schemas.prices import RatedStep
-
-_HUNDREDTH = Decimal("0.01")
 
 
 def discount_steps(
@@ -25,7 +23,7 @@ def discount_steps(
     rounding = EXACT.subtract(left, amount)
     steps = [adjustment("rounding", rounding, quantity)]
     for position, discount in enumerate(discounts, 1):
-        off = round_money(EXACT.multiply(left, EXACT.multiply(discount.percent, _HUNDREDTH)), currency)
+        off = round_money(EXACT.multiply(left, EXACT.multiply(discount.percent, HUNDREDTH)), currency)
         left = EXACT.subtract(left, off)
         label = f"{position}: {discount.name or f'{format_quantity(discount.percent)} %'}"
         steps.append(adjustment("discount", EXACT.minus(off), quantity, label))

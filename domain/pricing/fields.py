@@ -1,21 +1,16 @@
-"""Wrong fields of a price, gathered: a client sees all of them at once."""
+"""Checks of numbers in a price; what is wrong is gathered."""
 
 from decimal import Decimal
 
-from domain.errors import FieldError, Invalid
+from domain.errors import Invalid
 from domain.quantities import parse_quantity
+from domain.wrong_fields import WrongFields
 
 HUNDRED = Decimal(100)
 
 
-class Fields:
-    """Gathers what is wrong; each check answers whether the field may be used in further checks."""
-
-    def __init__(self) -> None:
-        self.errors: list[FieldError] = []
-
-    def wrong(self, pointer: str, code: str, message: str) -> None:
-        self.errors.append(FieldError(pointer=pointer, code=code, message=message))
+class Fields(WrongFields):
+    """Each check answers whether the field may be used in further checks."""
 
     def amount(self, pointer: str, value: Decimal | None) -> bool:
         """A number of 0 or more; None is nothing to check."""
@@ -24,7 +19,7 @@ class Fields:
         try:
             parse_quantity(value)
         except Invalid as invalid:
-            self.wrong(pointer, invalid.code, invalid.message)
+            self.take(pointer, invalid)
             return False
         if value < 0:
             self.wrong(pointer, "negative_amount", "a price is not negative")

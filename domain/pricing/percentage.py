@@ -5,13 +5,11 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from domain.errors import Invalid
-from domain.money import EXACT, ZERO
+from domain.money import EXACT, HUNDREDTH, ZERO
 from domain.pricing.steps import adjustment, priced
 from domain.pricing.tiers import graduated_steps
 from schemas.priced_usage import PricedUsage
 from schemas.prices import GraduatedPercentagePrice, PercentagePrice, RatedStep, Tier
-
-_HUNDREDTH = Decimal("0.01")
 
 
 class _Sums(NamedTuple):
@@ -24,7 +22,7 @@ class _Sums(NamedTuple):
 
 def percentage_steps(price: PercentagePrice, usage: PricedUsage) -> list[RatedStep]:
     """Raises Invalid `usage_unfit` where the price needs the events, or each one's amount, and the usage has neither."""
-    rate = EXACT.multiply(price.rate_percent, _HUNDREDTH)
+    rate = EXACT.multiply(price.rate_percent, HUNDREDTH)
     sums = _of_sums(price, usage) if usage.event_amounts is None else _of_events(price, rate, usage.event_amounts)
     events = Decimal(sums.paid_events)
     steps = [priced("free_units", sums.free, ZERO)] if sums.free else []
@@ -42,7 +40,7 @@ def graduated_percentage_steps(price: GraduatedPercentagePrice, amount: Decimal)
     tiers = [
         Tier(
             up_to=tier.up_to,
-            unit_amount=EXACT.multiply(tier.rate_percent, _HUNDREDTH),
+            unit_amount=EXACT.multiply(tier.rate_percent, HUNDREDTH),
             flat_amount=tier.flat_amount,
         )
         for tier in price.tiers

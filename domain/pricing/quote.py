@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from decimal import Decimal
 
-from domain.errors import FieldError, Invalid
+from domain.errors import Invalid, invalid_field
 from domain.money import minor_units, total
 from domain.pricing.rate import rate_lines
 from domain.pricing.validate import validate_price
@@ -32,7 +32,7 @@ def quote(asked: QuoteRequest) -> Quote:
 
 def _usage(asked: QuoteRequest) -> PricedUsage:
     if (asked.quantity is None) == (asked.usage is None):
-        raise _invalid("/quantity", "quantity_or_usage", "exactly one of quantity and usage is sent")
+        raise invalid_field("/quantity", "quantity_or_usage", "exactly one of quantity and usage is sent")
     if asked.usage is not None:
         return asked.usage
     return PricedUsage(quantity=asked.quantity or Decimal(0))
@@ -41,16 +41,18 @@ def _usage(asked: QuoteRequest) -> PricedUsage:
 def _check_usage(usage: PricedUsage, pointer: str) -> None:
     rows = sum(len(part) for part in (usage.event_amounts, usage.values, usage.buckets, usage.changes) if part)
     if rows > MAX_USAGE_ROWS:
-        raise _invalid(pointer, "usage_too_long", f"a quote takes {MAX_USAGE_ROWS:,} rows of usage at most")
+        raise invalid_field(pointer, "usage_too_long", f"a quote takes {MAX_USAGE_ROWS:,} rows of usage at most")
     if usage.events is not None and usage.events < 0:
-        raise _invalid(f"{pointer}/events", "usage_negative", "a number of events is 0 or more")
+        raise invalid_field(f"{pointer}/events", "usage_negative", "a number of events is 0 or more")
     if any(one.at.tzinfo is None for one in usage.buckets or ()):
-        raise _invalid(f"{pointer}/buckets", "time_without_zone", "a bucket's `at` needs a zone, such as a final Z")
+        raise invalid_field(
+            f"{pointer}/buckets", "time_without_zone", "a bucket's `at` needs a zone, such as a final Z"
+        )
     for value in _quantities(usage):
         try:
             parse_quantity(value)
         except Invalid as refused:
-            raise _invalid(pointer, refused.code, refused.message) from None
+            raise invalid_field(pointer, refused.code, refused.message) from None
 
 
 def _quantities(usage: PricedUsage) -> Iterator[Decimal]:
@@ -61,7 +63,3 @@ def _quantities(usage: PricedUsage) -> Iterator[Decimal]:
     for change in usage.changes or ():
         yield change.units
         yield change.weighed
-
-
-def _invalid(pointer: str, code: str, message: str) -> Invalid:
-    return Invalid(code, message, [FieldError(pointer=pointer, code=code, message=message)])

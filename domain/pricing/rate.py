@@ -12,9 +12,9 @@ from fractions import Fraction
 from domain.money import EXACT, ZERO, round_money
 from domain.pricing.commitments import NO_TERM, WHOLE, amount_for
 from domain.pricing.cumulative import Cumulative, cumulative, reduction_steps
-from domain.pricing.steps import ONE, adjustment, amount_of, difference
+from domain.pricing.steps import ONE, adjustment, amount_of, difference, line_of
 from schemas.priced_usage import PricedUsage, TermProgress
-from schemas.prices import FlatPrice, LineKind, Price, RatedLine, RatedStep, StepKind, VolumePrice
+from schemas.prices import FlatPrice, Price, RatedLine, StepKind, VolumePrice
 
 Usage = Decimal | PricedUsage
 
@@ -51,7 +51,7 @@ def rate_lines(
     shaped = _shaped(usage)
     at_end = isinstance(price, (FlatPrice, VolumePrice))
     if at_end and not last:
-        return (_line_of("usage", [], ZERO, currency),)
+        return (line_of("usage", [], ZERO, currency),)
     after = cumulative(price, shaped, currency, part, term)
     if before is None or at_end:
         line = _first_line(after, currency)
@@ -83,24 +83,12 @@ def rerate(
     )
     return (
         _next_line(after, before, currency),
-        *(_line_of("true_up", [step], step.quantity, currency) for step in fills if step.amount),
+        *(line_of("true_up", [step], step.quantity, currency) for step in fills if step.amount),
     )
 
 
 def _shaped(usage: Usage) -> PricedUsage:
     return usage if isinstance(usage, PricedUsage) else PricedUsage(quantity=usage)
-
-
-def _line_of(kind: LineKind, steps: list[RatedStep], quantity: Decimal, currency: str) -> RatedLine:
-    exact = amount_of(steps)
-    return RatedLine(
-        kind=kind,
-        quantity=quantity,
-        currency=currency,
-        exact_amount=exact,
-        amount=round_money(exact, currency),
-        steps=tuple(steps),
-    )
 
 
 def _first_line(after: Cumulative, currency: str) -> RatedLine:
@@ -147,4 +135,4 @@ def _true_ups(price: Price, whole: Cumulative, currency: str, part: Fraction) ->
 
 
 def _fill(kind: StepKind, missing: Decimal, currency: str) -> list[RatedLine]:
-    return [_line_of("true_up", [adjustment(kind, missing)], ONE, currency)] if missing > 0 else []
+    return [line_of("true_up", [adjustment(kind, missing)], ONE, currency)] if missing > 0 else []

@@ -1,29 +1,31 @@
-"""Steps of a rating: made, merged, scaled, and taken from each other."""
+"""Steps of a rating: made, merged, scaled, taken from each other, and put on a line."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from decimal import Decimal
 
 from msgspec.structs import replace
 
-from domain.money import EXACT, ZERO, total
-from schemas.prices import RatedStep, StepKind
+from domain.money import EXACT, ZERO, round_money, total
+from schemas.prices import CommitmentUse, LineKind, RatedLine, RatedStep, StepKind
 
 ONE = Decimal(1)
 
 # Steps whose amount is a difference of sums: there is nothing that is multiplied.
-_ADJUSTMENTS = {
-    "floor",
-    "overage",
-    "rounding",
-    "discount",
-    "maximum",
-    "event_minimum",
-    "event_maximum",
-    "commitment",
-    "minimum",
-    "carried",
-    "proration",
-}
+ADJUSTMENTS: frozenset[StepKind] = frozenset(
+    {
+        "floor",
+        "overage",
+        "rounding",
+        "discount",
+        "maximum",
+        "event_minimum",
+        "event_maximum",
+        "commitment",
+        "minimum",
+        "carried",
+        "proration",
+    }
+)
 
 
 def priced(
@@ -62,6 +64,26 @@ def adjustment(kind: StepKind, amount: Decimal, quantity: Decimal = ZERO, label:
     )
 
 
+def line_of(
+    kind: LineKind,
+    steps: Sequence[RatedStep],
+    quantity: Decimal,
+    currency: str,
+    commitment: CommitmentUse | None = None,
+) -> RatedLine:
+    """The line that these steps make, rounded once. Raises Invalid `unknown_currency`."""
+    exact = amount_of(steps)
+    return RatedLine(
+        kind=kind,
+        quantity=quantity,
+        currency=currency,
+        exact_amount=exact,
+        amount=round_money(exact, currency),
+        steps=tuple(steps),
+        commitment=commitment,
+    )
+
+
 def amount_of(steps: Sequence[RatedStep]) -> Decimal:
     return steps[0].amount if len(steps) == 1 else total([step.amount for step in steps])
 
@@ -97,14 +119,14 @@ def difference(after: Sequence[RatedStep], before: Sequence[RatedStep]) -> list[
 
 
 def _key(step: RatedStep) -> Hashable:
-    if step.kind in _ADJUSTMENTS:
+    if step.kind in ADJUSTMENTS:
         return step.kind, step.label
     return step.kind, step.label, step.tier, step.unit_amount
 
 
 def _sum(one: RatedStep, other: RatedStep) -> RatedStep:
     amount = EXACT.add(one.amount, other.amount)
-    if one.kind in _ADJUSTMENTS:
+    if one.kind in ADJUSTMENTS:
         return replace(one, unit_amount=amount, amount=amount)
     return replace(one, quantity=EXACT.add(one.quantity, other.quantity), amount=amount)
 
@@ -114,7 +136,7 @@ def _on_top(step: RatedStep, earlier: RatedStep | None) -> RatedStep:
         return step
     amount = EXACT.subtract(step.amount, earlier.amount)
     bounds = sorted((earlier.to_quantity, step.to_quantity))
-    if step.kind in _ADJUSTMENTS:
+    if step.kind in ADJUSTMENTS:
         quantity, unit_amount = (ONE if amount else ZERO), amount
     else:
         quantity, unit_amount = EXACT.subtract(step.quantity, earlier.quantity), step.unit_amount

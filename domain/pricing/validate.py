@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import assert_never
 
-from domain.errors import Invalid
 from domain.pricing.fields import Fields
 from domain.pricing.validate_terms import check_terms
 from schemas.prices import (
@@ -39,8 +38,7 @@ def validate_price(price: Price, pointer: str = "") -> None:
     fields = Fields()
     _check_model(fields, pointer, price)
     check_terms(fields, pointer, price)
-    if fields.errors:
-        raise Invalid(fields.errors[0].code, fields.errors[0].message, fields.errors)
+    fields.refuse()
 
 
 def _check_model(fields: Fields, pointer: str, price: Price) -> None:

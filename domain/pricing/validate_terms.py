@@ -49,8 +49,7 @@ def check_subscription_commitment(commitment: Commitment, pointer: str = "") -> 
         _quantity_unused(fields, pointer)
     if commitment.per == "window":
         _window_unused(fields, pointer)
-    if fields.errors:
-        raise Invalid(fields.errors[0].code, fields.errors[0].message, fields.errors)
+    fields.refuse()
 
 
 def _check_line(fields: Fields, pointer: str, terms: LineTerms) -> None:

@@ -9,10 +9,10 @@ from decimal import Decimal
 from fractions import Fraction
 
 from domain.errors import Invalid
-from domain.money import EXACT, ZERO, round_half_away, total
+from domain.money import EXACT, ZERO, total
 from domain.pricing.steps import ONE, priced
 from domain.pricing.tiers import volume_tier
-from domain.quantities import FRACTION_DIGITS
+from domain.proration import prorated_quantity
 from schemas.priced_usage import WeighedChange
 from schemas.prices import RatedStep, Tier
 
@@ -61,9 +61,7 @@ def _spread(tiers: Sequence[Tier], before: Decimal, after: Decimal, weighed: Dec
     parts: list[tuple[int, Decimal]] = []
     left = weighed
     for index, count in passed[:-1]:
-        part = round_half_away(
-            Fraction(weighed) * Fraction(count) / Fraction(EXACT.subtract(high, low)), FRACTION_DIGITS
-        )
+        part = prorated_quantity(weighed, Fraction(count) / Fraction(EXACT.subtract(high, low)))
         parts.append((index, part))
         left = EXACT.subtract(left, part)
     return [*parts, *((index, left) for index, _ in passed[-1:])]

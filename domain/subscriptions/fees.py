@@ -1,12 +1,11 @@
 """What a segment of a fee costs, and how much of what was paid can go back."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from decimal import Decimal
 
 from domain.money import EXACT, ZERO, round_money
 from domain.pricing import rate
-from domain.proration import prorate
+from domain.proration import part_of
 from schemas.subscription_life import BookedFee, HeldCard, Segment
 
 
@@ -28,19 +27,6 @@ def whole_fee(held: HeldCard) -> Decimal:
     price = held.card.price
     exact = rate(price.price, held.quantity, price.currency).exact_amount
     return round_money(EXACT.multiply(exact, Decimal(held.times)), price.currency)
-
-
-def part_of(
-    amount: Decimal, whole: tuple[datetime, datetime], start: datetime, end: datetime, currency: str
-) -> Decimal:
-    """The part of `amount`, which is for the period `whole`, that falls on `[start, end)` within it.
-
-    It is the rounded running amount at `end` less that at `start`: however a period is cut, its parts sum to the whole.
-    """
-    if not amount:
-        return ZERO
-    cuts = sorted({*whole, start, end})
-    return prorate(amount, cuts, currency)[cuts.index(start)]
 
 
 def creditable(booked: Iterable[BookedFee]) -> Decimal:

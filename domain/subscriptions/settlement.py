@@ -13,7 +13,8 @@ from typing import NamedTuple
 from msgspec import structs
 
 from domain.money import EXACT, ZERO
-from domain.subscriptions.fees import charged_of, creditable, part_of
+from domain.proration import part_of
+from domain.subscriptions.fees import charged_of, creditable
 from domain.subscriptions.segments import closed_at, held_cards, segments
 from domain.subscriptions.service_periods import service_period
 from schemas.subscription_life import BookedFee, FeeLine, FeeLineKind, Life, Segment, Sold

@@ -1,13 +1,12 @@
 """Replaying a life through the table of transitions: the state at an instant, and whether a life is possible at all."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from domain.subscriptions.machine import DRAFT, Standing, step
+from domain.subscriptions.terms import BEFORE_START
 from schemas.subscription_life import Life, SubscriptionEvent
-
-_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 # What happens at one instant happens in this order: a period of something ends before the next one begins, and what
 # people did comes in the order in which they did it.
@@ -33,7 +32,7 @@ def happenings(life: Life) -> list[Happening]:
 def _happenings(life: Life) -> Iterator[Happening]:
     if life.start_at is not None and life.trial_end_at is not None:
         has_trial = life.trial_end_at > life.start_at
-        yield Happening(_BEFORE_ALL, _START, 1, "activate")
+        yield Happening(BEFORE_START, _START, 1, "activate")
         yield Happening(life.start_at, _START, 1, "start_trial" if has_trial else "start")
         if has_trial:
             yield Happening(life.trial_end_at, _TRIAL_END, 1, "end_trial")

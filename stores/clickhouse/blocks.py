@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from domain.constant_columns import is_constant
 from schemas.blocks import StoredColumns
 from stores.clickhouse.client import ClickhouseClient, ClickhouseError
 from stores.clickhouse.tokens import MAX_BLOCK_BYTES, MAX_BLOCK_MATCHES
@@ -148,8 +149,7 @@ def _lists(ends: pa.Array, values: Sequence[Any], kind: pa.DataType) -> pa.Array
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    # What all rows of a block share is told once: a look at both ends saves looking for it in most other columns.
-    if len(values) and values[0] == values[-1] and values.count(values[0]) == len(values):
+    if is_constant(values):
         return _repeat(values[0], kind, len(values))
     return pa.array(values, kind)
 

@@ -3,7 +3,6 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ from sqlalchemy import Row, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import NotFound
-from domain.quantities import format_quantity
+from domain.quantities import plain_quantity
 from schemas.billing import CountedBy
 from schemas.invoices import InvoiceLine, KeptInvoice
 from schemas.prices import RatedStep
@@ -171,11 +170,6 @@ def _line_values(invoice_id: str, position: int, line: InvoiceLine, generations:
     }
 
 
-def _plain(value: Decimal) -> Decimal:
-    """The same number without trailing zeros, so that equal quantities read alike."""
-    return Decimal(format_quantity(value))
-
-
 def _line(row: Row[Any]) -> InvoiceLine:
     return InvoiceLine(
         id=row.id,
@@ -184,10 +178,10 @@ def _line(row: Row[Any]) -> InvoiceLine:
         price_key=row.price_key,
         description=row.description,
         meter_id=row.meter_id,
-        quantity=_plain(row.quantity),
+        quantity=plain_quantity(row.quantity),
         period_start=row.period_start,
         period_end=row.period_end,
-        exact_amount=_plain(row.exact_amount),
+        exact_amount=plain_quantity(row.exact_amount),
         amount=row.amount,
         steps=tuple(_plain_step(step) for step in msgspec.convert(row.steps, tuple[RatedStep, ...])),
     )
@@ -196,11 +190,11 @@ def _line(row: Row[Any]) -> InvoiceLine:
 def _plain_step(step: RatedStep) -> RatedStep:
     return msgspec.structs.replace(
         step,
-        from_quantity=_plain(step.from_quantity),
-        to_quantity=_plain(step.to_quantity),
-        quantity=_plain(step.quantity),
-        unit_amount=_plain(step.unit_amount),
-        amount=_plain(step.amount),
+        from_quantity=plain_quantity(step.from_quantity),
+        to_quantity=plain_quantity(step.to_quantity),
+        quantity=plain_quantity(step.quantity),
+        unit_amount=plain_quantity(step.unit_amount),
+        amount=plain_quantity(step.amount),
     )
 
 
