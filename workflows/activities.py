@@ -1,8 +1,6 @@
 """What closings do to the world. Each activity may be killed at any point and run again."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -39,8 +37,6 @@ from stores.postgres.engine import transaction
 from stores.postgres.ledger import Ledger
 from stores.postgres.progress import ProgressReader
 
-HEARTBEAT_S = 2.0
-
 _log = structlog.get_logger(__name__)
 
 
@@ -69,22 +65,21 @@ class ClosingActivities:
 
         Safe to repeat: another cutoff, the same meaning.
         """
-        async with _beating():
-            topic_id = await self._progress.topic_id()
-            watermark = await self._ledger.watermark(topic_id)
-            now = self._clock.now()
-            async with transaction(self._engine) as conn:
-                if not await is_any_due(conn, closable_before(now, self._settings.grace_s, watermark.as_of)):
-                    return CutoffTaken()
-            former = await self._cuts.current()
-            cut = await self._cuts.raise_cut(self._settings.cut_min_interval_s, now)
-            await self._until_complete(cut)
-            reach = await reach_of(self._engine, topic_id, cut)
-            if cut == former and reach.is_passed:
-                # The cut is too young to be raised, and what was counted since would be left out.
-                age_s = (now - reach.raised_at).total_seconds()
-                return CutoffTaken(wait_s=max(self._settings.cut_min_interval_s - age_s, 1.0))
-            return CutoffTaken(cutoff=Cutoff(cut=cut, as_of=reach.as_of))
+        topic_id = await self._progress.topic_id()
+        watermark = await self._ledger.watermark(topic_id)
+        now = self._clock.now()
+        async with transaction(self._engine) as conn:
+            if not await is_any_due(conn, closable_before(now, self._settings.grace_s, watermark.as_of)):
+                return CutoffTaken()
+        former = await self._cuts.current()
+        cut = await self._cuts.raise_cut(self._settings.cut_min_interval_s, now)
+        await self._until_complete(cut)
+        reach = await reach_of(self._engine, topic_id, cut)
+        if cut == former and reach.is_passed:
+            # The cut is too young to be raised, and what was counted since would be left out.
+            age_s = (now - reach.raised_at).total_seconds()
+            return CutoffTaken(wait_s=max(self._settings.cut_min_interval_s - age_s, 1.0))
+        return CutoffTaken(cutoff=Cutoff(cut=cut, as_of=reach.as_of))
 
     @activity.defn
     async def find_due(self, question: DueQuestion) -> DuePage:
@@ -104,23 +99,21 @@ class ClosingActivities:
         Safe to repeat by the uniqueness of `billed_periods`: what is billed already is found and counts as done. What a
         subscription lacks stops that subscription alone, and is kept in `closing_failures`.
         """
-        async with _beating():
-            async with transaction(self._engine) as conn:
-                billed = await billed_among(conn, batch.periods)
-            left = [period for period in batch.periods if (period.subscription_id, period.start) not in billed]
-            contracts = await read_contracts(self._engine, _subscriptions(left))
-            cut = batch.cutoff.cut
-            usage = await read_usage(self._clickhouse, contracts.meters, ranges_of(contracts, left), cut)
-            made = [
-                bill(contracts, list(periods), usage, cut, self._ids.new)
-                for _, periods in groupby(left, key=_subscription)
-            ]
-            moved = await self._keep(made, batch.cutoff)
-            return BatchClosed(
-                billed=sum(len(one.invoices) for one in made if one.held.id in moved),
-                already=len(batch.periods) - len(left),
-                stopped=tuple(one.held.id for one in made if one.failed is not None or one.held.id not in moved),
-            )
+        async with transaction(self._engine) as conn:
+            billed = await billed_among(conn, batch.periods)
+        left = [period for period in batch.periods if (period.subscription_id, period.start) not in billed]
+        contracts = await read_contracts(self._engine, _subscriptions(left))
+        cut = batch.cutoff.cut
+        usage = await read_usage(self._clickhouse, contracts.meters, ranges_of(contracts, left), cut)
+        made = [
+            bill(contracts, list(periods), usage, cut, self._ids.new) for _, periods in groupby(left, key=_subscription)
+        ]
+        moved = await self._keep(made, batch.cutoff)
+        return BatchClosed(
+            billed=sum(len(one.invoices) for one in made if one.held.id in moved),
+            already=len(batch.periods) - len(left),
+            stopped=tuple(one.held.id for one in made if one.failed is not None or one.held.id not in moved),
+        )
 
     @activity.defn
     async def record_failure(self, failed: FailedPeriod) -> None:
@@ -177,19 +170,3 @@ def _subscription(period: DuePeriod) -> str:
 
 def _subscriptions(periods: Sequence[DuePeriod]) -> list[str]:
     return list(dict.fromkeys(map(_subscription, periods)))
-
-
-@asynccontextmanager
-async def _beating() -> AsyncIterator[None]:
-    """Tells Temporal that the activity goes on: a killed worker is noticed when the beats stop."""
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_S)
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()

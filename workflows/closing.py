@@ -1,11 +1,9 @@
 """The closing of billing periods: durable, and decided by its history alone."""
 
-from datetime import timedelta
 from itertools import groupby
 
 from msgspec.structs import replace
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
@@ -22,20 +20,11 @@ with workflow.unsafe.imports_passed_through():
         FailedPeriod,
     )
     from workflows.activities import ClosingActivities
+    from workflows.calls import beating
     from workflows.ids import CLOSE_DUE_PERIODS
 
 # A history of this many batches stays far below Temporal's limits; then the run goes on in a new one.
 BATCHES_PER_HISTORY = 100
-START_TO_CLOSE = timedelta(minutes=5)
-HEARTBEAT_TIMEOUT = timedelta(seconds=10)
-# Half a minute in all. What is away for longer ends the run; the schedule begins another, which finds what is left.
-RETRY = RetryPolicy(
-    initial_interval=timedelta(milliseconds=500),
-    backoff_coefficient=3.0,
-    maximum_interval=timedelta(seconds=10),
-    maximum_attempts=6,
-    non_retryable_error_types=["Invalid", "NotFound", "Conflict"],
-)
 UNEXPECTED = "unexpected_error"
 REASON_MAX_CHARS = 500
 
@@ -66,20 +55,13 @@ class CloseDuePeriods:
     async def _cutoff(self) -> Cutoff | None:
         """None when nothing is due."""
         while True:
-            taken: CutoffTaken = await workflow.execute_activity_method(
-                ClosingActivities.take_cutoff,
-                start_to_close_timeout=START_TO_CLOSE,
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                retry_policy=RETRY,
-            )
+            taken: CutoffTaken = await workflow.execute_activity_method(ClosingActivities.take_cutoff, **beating())
             if not taken.wait_s:
                 return taken.cutoff
             await workflow.sleep(taken.wait_s)
 
     async def _find(self, question: DueQuestion) -> DuePage:
-        return await workflow.execute_activity_method(
-            ClosingActivities.find_due, question, start_to_close_timeout=START_TO_CLOSE, retry_policy=RETRY
-        )
+        return await workflow.execute_activity_method(ClosingActivities.find_due, question, **beating())
 
     async def _close(self, batch: ClosingBatch) -> BatchClosed:
         """A batch that fails for no reason we know is taken apart, so that one subscription holds up no other."""
@@ -103,22 +85,14 @@ class CloseDuePeriods:
         return closed
 
     async def _close_batch(self, batch: ClosingBatch) -> BatchClosed:
-        return await workflow.execute_activity_method(
-            ClosingActivities.close_batch,
-            batch,
-            start_to_close_timeout=START_TO_CLOSE,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=RETRY,
-        )
+        return await workflow.execute_activity_method(ClosingActivities.close_batch, batch, **beating())
 
     async def _give_up(self, batch: ClosingBatch, reason: str) -> BatchClosed:
         first = batch.periods[0]
         failed = FailedPeriod(
             subscription_id=first.subscription_id, start=first.start, end=first.end, code=UNEXPECTED, message=reason
         )
-        await workflow.execute_activity_method(
-            ClosingActivities.record_failure, failed, start_to_close_timeout=START_TO_CLOSE, retry_policy=RETRY
-        )
+        await workflow.execute_activity_method(ClosingActivities.record_failure, failed, **beating())
         return BatchClosed(stopped=(first.subscription_id,))
 
 

@@ -45,7 +45,6 @@ class UpkeepActivities:
         before = self._clock.now() - timedelta(seconds=self._ledger.roll_up_after_s)
         blocks = rows = 0
         async for step in roll_up(self._engine, before):
-            activity.heartbeat()
             blocks, rows = blocks + step.blocks, rows + step.rows
             metrics.ledger_rolled_up.inc(step.blocks - step.rows)
         if blocks:

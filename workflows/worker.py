@@ -11,6 +11,7 @@ from temporalio.worker import Worker
 from domain.errors import Unavailable
 from runtime.settings import Settings, TemporalSettings
 from workflows.activities import ClosingActivities
+from workflows.calls import Beats
 from workflows.closing import CloseDuePeriods
 from workflows.converter import DATA_CONVERTER
 from workflows.schedules import ensure_schedules
@@ -67,6 +68,7 @@ def create_worker(
         task_queue=task_queue,
         workflows=[CloseDuePeriods, RaiseCut, RollUpLedger],
         activities=[*closing.all, *upkeep.all],
+        interceptors=[Beats()],
         max_concurrent_activities=MAX_ACTIVITIES,
         graceful_shutdown_timeout=timedelta(seconds=stop_within_s),
     )

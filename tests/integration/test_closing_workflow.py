@@ -20,6 +20,7 @@ from stores.postgres.engine import transaction
 from tests.support.closing import Books, books, call
 from workflows import closing
 from workflows.activities import ClosingActivities
+from workflows.calls import SILENT_AT_MOST, Beats
 from workflows.closing import CloseDuePeriods
 from workflows.converter import DATA_CONVERTER
 
@@ -45,7 +46,9 @@ async def client() -> AsyncIterator[Client]:
 
 
 async def run(client: Client, activities: Sequence[Callable[..., Any]]) -> tuple[ClosingReport, WorkflowHistory]:
-    async with Worker(client, task_queue=TASK_QUEUE, workflows=[CloseDuePeriods], activities=activities):
+    async with Worker(
+        client, task_queue=TASK_QUEUE, workflows=[CloseDuePeriods], activities=activities, interceptors=[Beats()]
+    ):
         handle = await client.start_workflow(
             CloseDuePeriods.run, ClosingProgress(), id=f"closing-{uuid4()}", task_queue=TASK_QUEUE
         )
@@ -126,6 +129,21 @@ async def test_a_bug_with_one_subscription_holds_up_no_other(client: Client, mad
         assert [one.code for one in await failures_of(conn, "sub_bolt")] == [closing.UNEXPECTED]
     mended, _ = await run(client, made.activities().all)
     assert (mended.billed, mended.stopped) == (1, 0)
+
+
+async def test_every_activity_beats_so_that_a_killed_worker_is_noticed_whichever_it_was_at(
+    client: Client, made: Books
+) -> None:
+    await made.subscribe("acme", MAY)
+    await made.subscribe("bolt", JUNE)
+    _, history = await run(client, rebuilt(Faulty, made, batch_size=2).all)
+    called = [
+        event.activity_task_scheduled_event_attributes
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert {one.activity_type.name for one in called} == {"take_cutoff", "find_due", "close_batch", "record_failure"}
+    assert {one.heartbeat_timeout.ToTimedelta() for one in called} == {SILENT_AT_MOST}
 
 
 async def test_a_young_cut_is_waited_for_and_the_history_replays(client: Client, made: Books) -> None:
