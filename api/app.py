@@ -19,6 +19,7 @@ from api.events_read import EventsController, ReconciliationController
 from api.events_rejected import RejectedController
 from api.features import FeaturesController
 from api.ingest import EVENTS_PATH, IngestHandler
+from api.invoice_explanations import InvoiceExplanationsController
 from api.invoices import InvoicesController
 from api.meter_issues import MeterIssuesController
 from api.meters import MetersController
@@ -52,6 +53,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     SettingsController,
     CheckController,
     InvoicesController,
+    InvoiceExplanationsController,
 )
 
 
