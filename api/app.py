@@ -10,6 +10,7 @@ from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
 from api.auth import provide_principal
+from api.billing_profile import BillingProfileController
 from api.check import CHECK_PATH, CheckController, CheckHandler
 from api.customers import CustomersController
 from api.cuts import CutsController
@@ -54,6 +55,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     CheckController,
     InvoicesController,
     InvoiceExplanationsController,
+    BillingProfileController,
 )
 
 

@@ -142,8 +142,3 @@ def whole_period(held: ClosableSubscription, period: DuePeriod) -> Period:
     if uncut is None:
         raise ValueError("a subscription without an end has a period at every instant")
     return uncut
-
-
-def invoice_number(number: int) -> str:
-    """Numbers of a tenant and environment have no gap: INV-000001, INV-000002, ..."""
-    return f"INV-{number:06d}"

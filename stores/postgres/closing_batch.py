@@ -7,12 +7,13 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.closing import invoice_number, next_period
+from domain.closing import next_period
 from schemas.billing import Billing
 from schemas.invoices import Invoice, KeptInvoice
 from stores.postgres.closings import CLOSING_KIND, CLOSING_SEQUENCE
 from stores.postgres.copying import copy_rows
-from stores.postgres.invoices import InvoiceToKeep, insert_invoices, take_numbers
+from stores.postgres.invoice_numbers import take_numbers
+from stores.postgres.invoices import InvoiceToKeep, insert_invoices
 from stores.postgres.tables import billed_periods
 
 # In one order, so that two transactions over the same subscriptions wait for one another instead of deadlocking.
@@ -78,7 +79,7 @@ async def _numbered(
     conn: AsyncConnection, made: Sequence[Billing], as_of: datetime, now: datetime
 ) -> list[InvoiceToKeep]:
     """In the order of `made`: so are the numbers of each tenant and environment."""
-    numbers = await take_numbers(conn, [one.held.scope for one in made for _ in one.invoices])
+    numbers = await take_numbers(conn, [one.held.scope for one in made for _ in one.invoices], now)
     return [
         InvoiceToKeep(scope=one.held.scope, invoice=_kept(invoice, next(numbers), as_of, now), by=one.by)
         for one in made
@@ -86,9 +87,9 @@ async def _numbered(
     ]
 
 
-def _kept(invoice: Invoice, number: int, as_of: datetime, now: datetime) -> KeptInvoice:
+def _kept(invoice: Invoice, number: str, as_of: datetime, now: datetime) -> KeptInvoice:
     fields = {name: getattr(invoice, name) for name in invoice.__struct_fields__}
-    return KeptInvoice(**fields, number=invoice_number(number), as_of=as_of, issued_at=now)
+    return KeptInvoice(**fields, number=number, as_of=as_of, issued_at=now)
 
 
 def _billed(invoice: KeptInvoice) -> dict[str, Any]:

@@ -191,6 +191,9 @@ customers = Table(
     Column("name", Text, nullable=False, server_default=""),
     Column("timezone", Text, nullable=False, server_default="UTC"),
     Column("currency", Text),
+    Column("address", ARRAY(Text), nullable=False, server_default="{}"),  # lines
+    Column("email", Text),
+    Column("tax_id", Text),
     Column("attributes", JSONB, nullable=False, server_default="{}"),
     Column("revision", Integer, nullable=False, server_default="1"),
     Column("known_in", BigInteger, nullable=False),  # catalog version that made its references known
@@ -236,6 +239,16 @@ subscriptions = Table(
 
 # --- money ------------------------------------------------------------------------------------------------------------------
 
+billing_profiles = Table(
+    "billing_profiles",
+    metadata,
+    *scope_columns(),
+    Column("profile", JSONB, nullable=False),  # schemas.billing_profiles.BillingProfileSpec
+    Column("revision", Integer, nullable=False),
+    created(),
+    PrimaryKeyConstraint("tenant", "environment"),
+)
+
 invoice_numbers = Table(
     "invoice_numbers",
     metadata,
@@ -263,6 +276,7 @@ invoices = Table(
     Column("as_of", INSTANT, nullable=False),
     Column("issued_at", INSTANT, nullable=False),
     Column("customer_references", ARRAY(Text)),  # the names that its usage was counted by
+    Column("parties", JSONB, nullable=False),  # who it is from and to, as printed (schemas.invoice_parties)
     created(),
     UniqueConstraint("tenant", "environment", "number"),
     CheckConstraint("status IN ('draft', 'open', 'paid', 'void', 'uncollectible')", name="status"),

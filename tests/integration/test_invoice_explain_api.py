@@ -3,17 +3,19 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pytest_asyncio
 from msgspec.structs import replace
 
 from api.app import Api
+from domain.aggregates import value
 from stores.postgres.customers import change_customer, get_customer
 from stores.postgres.engine import transaction
 from tests.support.closing import SCOPE, Books, books, call
-from tests.support.invoices_http import api_of, close_all, get, key
-from tests.support.usage_events import TestEvent
+from tests.support.invoices_http import api_of, close_all, get, key, send
+from tests.support.usage_events import METERS, TestEvent, folded, random_events
 
 D = Decimal
 # Midnight in Berlin, so that the days of the invoice are not those of UTC.
@@ -143,3 +145,44 @@ async def test_what_cannot_be_explained_is_said(app: Api, made: Books) -> None:
     events = f"{whole}/lines/{lines['calls']}/events"
     assert (await get(app, events, await key(made, "invoices:read")))[0] == 403
     assert (await get(app, events, await key(made, "*", tenant="another")))[0] == 404
+
+
+async def test_every_aggregation_leads_to_what_was_billed_also_from_the_middle_of_a_minute(
+    app: Api, made: Books
+) -> None:
+    headers = await key(made, "*")
+    start, end = datetime(2026, 5, 17, 10, 20, 31, tzinfo=UTC), datetime(2026, 6, 17, 10, 20, 31, tzinfo=UTC)
+    billable = [meter for meter in METERS if meter.key in ("count", "sum", "max", "unique_count")]
+    prices = [
+        {"key": meter.key, "meter": meter.key, "price": {"model": "per_unit", "unit_amount": "1"}} for meter in billable
+    ]
+    await send(app, "POST", "/v1/plans", headers, {"key": "all", "currency": "EUR", "prices": prices})
+    customer = {"external_id": "bolt", "aliases": ["bolt-2"], "timezone": "America/New_York"}
+    await send(app, "POST", "/v1/customers", headers, customer)
+    sold = {"customer": "bolt", "plan": "all", "start_at": start.isoformat()}
+    status, _, held = await send(app, "POST", "/v1/subscriptions", headers, sold)
+    assert status == 201, held
+    # Over more than the period on both sides, and with later cuts.
+    events = random_events(Random(7), 400, start - 24 * HOUR, timedelta(days=34), ["bolt", "bolt-2", "other"])
+    events = [replace(event, id=f"r-{event.id}", offset=event.offset + 1000) for event in events]
+    await made.count(events)
+    await close_all(made)
+    [billed] = await made.invoices(held["id"])
+    assert (billed.period_start, billed.period_end) == (start, end)
+    known = [event for event in events if event.cut < billed.cut]
+    assert 0 < len(known) < len(events)
+    status, body = await get(app, f"/v1/invoices/{billed.id}/explain", headers)
+    assert status == 200, body
+    assert {one["description"] for one in body["lines"]} == {meter.key for meter in billable}
+    for meter in billable:
+        told = line(body, meter.key)
+        truth = value(folded(known, meter, start, end, ["bolt", "bolt-2"]), meter.aggregation)
+        assert D(told["quantity"]) == truth == D(told["usage"]["total"]), meter.key
+        assert told["usage"]["same"] is True, meter.key
+        if told["usage"]["additive"]:
+            windows = told["usage"]["windows"]
+            assert sum((D(window["value"]) for window in windows), D(0)) == truth
+            assert [windows[0]["start"], windows[-1]["end"]] == ["2026-05-17T10:20:31Z", "2026-06-17T10:20:31Z"]
+    _, page = await get(app, f"{line(body, 'sum')['usage']['events']}&limit=500", headers)
+    assert page["next_cursor"] is None
+    assert sum(D(event["value"]) for event in page["items"] if event["value"]) == D(line(body, "sum")["quantity"])

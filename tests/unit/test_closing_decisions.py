@@ -15,7 +15,6 @@ from domain.closing import (
     closable_before,
     due_page,
     due_periods,
-    invoice_number,
     whole_period,
 )
 from domain.errors import Conflict
@@ -99,10 +98,6 @@ def test_usage_that_is_counted_in_two_ways_must_agree() -> None:
         with pytest.raises(Conflict) as stopped:
             check_recount("met_1", Decimal(1), recount)
         assert stopped.value.code == "recount_differs"
-
-
-def test_numbers_grow_beyond_their_padding() -> None:
-    assert [invoice_number(n) for n in (1, 999_999, 1_000_000)] == ["INV-000001", "INV-999999", "INV-1000000"]
 
 
 @pytest.mark.parametrize(
