@@ -20,6 +20,7 @@ from api.events_read import EventsController, ReconciliationController
 from api.events_rejected import RejectedController
 from api.features import FeaturesController
 from api.ingest import EVENTS_PATH, IngestHandler
+from api.invoice_documents import InvoiceDocumentsController
 from api.invoice_explanations import InvoiceExplanationsController
 from api.invoices import InvoicesController
 from api.meter_issues import MeterIssuesController
@@ -55,6 +56,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     CheckController,
     InvoicesController,
     InvoiceExplanationsController,
+    InvoiceDocumentsController,
     BillingProfileController,
 )
 

@@ -4,10 +4,8 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from documents import customer_party
 from domain.errors import Invalid
-from schemas.customers import Customer
-from schemas.documents import ChargeRow, InvoiceDocument, InvoiceExtras, Party
+from schemas.documents import ChargeRow, InvoiceDocument, InvoiceExtras
 from schemas.prices import (
     FlatPrice,
     GraduatedPrice,
@@ -162,22 +160,3 @@ def test_an_unknown_zone_is_refused() -> None:
     with pytest.raises(Invalid) as refused:
         document([lump("1.00")], zone="Mars/Olympus")
     assert refused.value.code == "unknown_timezone"
-
-
-@pytest.mark.parametrize(
-    ("name", "external_id", "shown"), [("Acme", "acme", "Acme"), ("", "acme", "acme"), ("", None, "cus_1")]
-)
-def test_a_customer_without_a_name_is_called_by_its_id(name: str, external_id: str | None, shown: str) -> None:
-    customer = Customer(
-        id="cus_1",
-        external_id=external_id,
-        name=name,
-        aliases=(),
-        timezone="UTC",
-        currency=None,
-        attributes={},
-        revision=1,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        archived_at=None,
-    )
-    assert customer_party(customer, ["Street 1"]) == Party(name=shown, details=("Street 1",))
