@@ -46,9 +46,9 @@ def test_a_line_and_its_steps_are_told_in_words() -> None:
     calls = explained(kept, zone=ZONE, prices={price.id: price for price, _ in SOLD}).lines[2]
     assert calls.text == "API calls (1 – 31 Oct 2026, graduated tiers): 1,482,301 units come to EUR 500.58"
     assert [step.text for step in calls.steps[1:]] == [
-        "Tier, per unit (over 100,000 to 1,000,000): 900,000 × 0.0004 = 360.00",
-        "Tier, per unit (over 1,000,000 to 1,482,301): 482,301 × 0.00025 = 120.57525",
-        "Tier, flat price (over 1,000,000 to 1,482,301): 1 × 20.00 = 20.00",
+        "Tier 2, per unit (over 100,000 to 1,000,000): 900,000 × 0.0004 = 360.00",
+        "Tier 3, per unit (over 1,000,000 to 1,482,301): 482,301 × 0.00025 = 120.57525",
+        "Tier 3, flat price (over 1,000,000 to 1,482,301): 1 × 20.00 = 20.00",
     ]
     assert [step.sum for step in calls.steps] == [D(0), D(360), D("480.57525"), D("500.57525")]
 
