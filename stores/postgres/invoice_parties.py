@@ -1,17 +1,18 @@
 """Who invoices are from and to: read when they are made, kept with them, and read again when they are shown."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Row, Select, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.parties import default_profile, printed_name, printed_plan, seller_of
+from domain.parties import default_profile, plans_billed, printed_name, printed_plan, seller_of
 from schemas.billing_profiles import BillingProfileSpec
 from schemas.invoice_parties import InvoiceParties, InvoiceParty
+from schemas.invoices import Invoice
 from schemas.scope import Scope
-from stores.postgres.tables import billing_profiles, customers, invoices, plan_versions, plans, subscriptions
+from stores.postgres.tables import billing_profiles, customers, invoices, plan_versions, plans, prices, subscriptions
 
 _SELECT: Select[Any] = (
     select(
@@ -25,14 +26,9 @@ _SELECT: Select[Any] = (
         customers.c.address,
         customers.c.email,
         customers.c.tax_id,
-        plans.c.key.label("plan_key"),
-        plans.c.name.label("plan_name"),
-        plan_versions.c.version,
         billing_profiles.c.profile,
     )
     .join(customers, customers.c.id == subscriptions.c.customer_id)
-    .join(plan_versions, plan_versions.c.id == subscriptions.c.plan_version_id)
-    .join(plans, plans.c.id == plan_versions.c.plan_id)
     .outerjoin(
         billing_profiles,
         and_(
@@ -43,10 +39,12 @@ _SELECT: Select[Any] = (
 )
 
 
-async def parties_now(conn: AsyncConnection, subscription_ids: Iterable[str]) -> dict[str, InvoiceParties]:
-    """By the id of the subscription: one statement, whatever their number and tenants."""
-    ids = sorted(set(subscription_ids))
-    return {row.id: _parties(row) for row in await conn.execute(_SELECT.where(subscriptions.c.id.in_(ids)))}
+async def parties_now(conn: AsyncConnection, made: Sequence[Invoice]) -> dict[str, InvoiceParties]:
+    """By the id of the invoice: two statements, whatever their number and tenants."""
+    ids = sorted({invoice.subscription_id for invoice in made})
+    held = {row.id: row for row in await conn.execute(_SELECT.where(subscriptions.c.id.in_(ids)))}
+    sold_in = await _plans_by_price(conn, {line.price_id for invoice in made for line in invoice.lines})
+    return {invoice.id: _parties(held[invoice.subscription_id], plans_billed(invoice, sold_in)) for invoice in made}
 
 
 async def parties_of(conn: AsyncConnection, invoice_id: str) -> InvoiceParties:
@@ -55,7 +53,17 @@ async def parties_of(conn: AsyncConnection, invoice_id: str) -> InvoiceParties:
     return msgspec.convert(kept, InvoiceParties)
 
 
-def _parties(row: Row[Any]) -> InvoiceParties:
+async def _plans_by_price(conn: AsyncConnection, price_ids: Iterable[str]) -> dict[str, str]:
+    query = (
+        select(prices.c.id, plans.c.key, plans.c.name, plan_versions.c.version)
+        .join(plan_versions, plan_versions.c.id == prices.c.plan_version_id)
+        .join(plans, plans.c.id == plan_versions.c.plan_id)
+        .where(prices.c.id.in_(sorted(price_ids)))
+    )
+    return {row.id: printed_plan(row.name, row.key, row.version) for row in await conn.execute(query)}
+
+
+def _parties(row: Row[Any], plan: str) -> InvoiceParties:
     scope = Scope(row.tenant, row.environment)
     profile = default_profile(scope) if row.profile is None else msgspec.convert(row.profile, BillingProfileSpec)
     return InvoiceParties(
@@ -67,5 +75,5 @@ def _parties(row: Row[Any]) -> InvoiceParties:
             tax_id=row.tax_id,
         ),
         timezone=row.timezone,
-        plan=printed_plan(row.plan_name, row.plan_key, row.version),
+        plan=plan,
     )

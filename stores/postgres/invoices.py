@@ -30,12 +30,12 @@ class InvoiceToKeep(Struct, frozen=True, kw_only=True):
 
 
 async def insert_invoices(conn: AsyncConnection, made: Sequence[InvoiceToKeep]) -> None:
-    """Three statements, whatever their number. Idempotency key: the invoice's id.
+    """Four statements, whatever their number. Idempotency key: the invoice's id.
 
     Each keeps who it is from and to as they are now: what is printed of it never changes.
     """
-    parties = await parties_now(conn, [one.invoice.subscription_id for one in made])
-    await copy_rows(conn, invoices, [_invoice_values(one, parties[one.invoice.subscription_id]) for one in made])
+    parties = await parties_now(conn, [one.invoice for one in made])
+    await copy_rows(conn, invoices, [_invoice_values(one, parties[one.invoice.id]) for one in made])
     lines = [
         _line_values(one.invoice.id, position, line, one.by.generations)
         for one in made
