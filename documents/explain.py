@@ -8,7 +8,7 @@ from documents.lines import document_line
 from documents.steps import step_sentence
 from domain.aggregates import is_additive
 from domain.errors import Invalid
-from domain.explanations import bills_the_aggregate
+from domain.explanations import bills_the_aggregate, counts_usage
 from domain.money import EXACT, ZERO, total
 from domain.quantities import plain_quantity
 from schemas.explanations import (
@@ -72,11 +72,13 @@ def _line(
     meter = None if line.meter_id is None else meters.get(line.meter_id)
     read = usage.get(line.id)
     about = ", ".join(part for part in (shown.period, shown.pricing) if part)
+    # A fee and what fills a line up are of no units that anybody would count.
+    units = f"{shown.quantity.text} units come to " if counts_usage(line) else ""
     return ExplainedLine(
         line_id=line.id,
         kind=line.kind,
         description=line.description,
-        text=f"{shown.description} ({about}): {shown.quantity.text} units come to {invoice.currency} {shown.amount.text}",
+        text=f"{shown.description} ({about}): {units}{invoice.currency} {shown.amount.text}",
         period_start=line.period_start,
         period_end=line.period_end,
         quantity=line.quantity,

@@ -62,6 +62,8 @@ def step_sentence(step: RatedStep, currency: str) -> str:
 def _label(step: RatedStep) -> str:
     """What it is, of which tier, and which values, hours or discount it is for: `Units, region=eu`."""
     kind = _STEPS.get(step.kind, in_words(step.kind))
+    if step.kind == "discount" and step.label:  # its label begins with its place: `1: Loyalty`
+        return f"{kind} {texts.clean(step.label).replace(': ', ', ', 1)}"
     tier = "Tier" if step.tier is None else f"Tier {step.tier}"
     named = [tier, kind[:1].lower() + kind[1:]] if step.tier is not None or step.kind in _TIERED else [kind]
     return ", ".join([*named, texts.clean(step.label)] if step.label else named)

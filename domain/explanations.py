@@ -25,12 +25,14 @@ def line_of(invoice: KeptInvoice, line_id: str) -> InvoiceLine:
 
 
 def counted_lines(invoice: KeptInvoice, line_id: str | None = None) -> list[InvoiceLine]:
-    """The lines whose quantity windows lead to: all of them, or the one that is named. Raises NotFound `line_not_found`.
-
-    What fills another line up bills what is missing: no event is in it.
-    """
+    """The lines whose quantity windows lead to: all of them, or the one that is named. Raises NotFound `line_not_found`."""
     wanted = invoice.lines if line_id is None else (line_of(invoice, line_id),)
-    return [line for line in wanted if line.meter_id is not None and line.kind != "true_up"]
+    return [line for line in wanted if counts_usage(line)]
+
+
+def counts_usage(line: InvoiceLine) -> bool:
+    """Whether windows lead to its quantity. What fills another line up bills what is missing: no event is in it."""
+    return line.meter_id is not None and line.kind != "true_up"
 
 
 def readable_window(start: datetime, end: datetime, lines: int) -> str | None:

@@ -68,6 +68,12 @@ def test_a_line_of_usage_leads_to_its_windows_and_they_to_requests_for_their_eve
     assert whole == {"from": ["2026-03-01T00:00:00Z"], "to": ["2026-04-01T00:00:00Z"]}
 
 
+def test_what_is_no_usage_is_told_without_units() -> None:
+    kept = invoice([line(id="lin_1", kind="fee", meter_id=None), line(id="lin_2", kind="true_up")])
+    said = [one.text for one in explained(kept).lines]
+    assert said == ["Calls (1 – 31 Mar 2026): USD 10.00"] * 2
+
+
 def test_usage_that_is_not_what_was_billed_is_told_so() -> None:
     kept = invoice([line(PerUnitPrice(unit_amount=D(2)), "7")])
     told = explained(kept, meters={"met_1": METER}, usage={"lin_1": used("3", "5", total="8")})

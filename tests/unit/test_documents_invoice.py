@@ -112,7 +112,8 @@ def test_steps_say_which_units_they_cover_and_rounding_is_a_step_of_its_own() ->
         ("tier_units", None, "", "Tier, per unit"),
         ("rate", 3, "", "Tier 3, share of the amount"),
         ("units", None, "region=eu, model=\u202ebig", "Units, region=eu, model=big"),
-        ("discount", None, "Loyalty", "Discount, Loyalty"),
+        ("discount", None, "1: Loyalty", "Discount 1, Loyalty"),
+        ("discount", None, "", "Discount"),
         ("unheard_of", None, "", "Unheard of"),
     ],
 )
