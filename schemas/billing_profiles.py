@@ -8,9 +8,11 @@ from schemas.customers import Address, Email, TaxId
 
 DEFAULT_NUMBER_FORMAT = "INV-{number:06d}"
 
-SellerName = Annotated[str, Meta(max_length=200, pattern=r"\S")]
+SellerName = Annotated[str, Meta(max_length=200, pattern=r"\S", examples=["Nordlicht Cloud GmbH"])]
 PaymentLines = Annotated[tuple[Annotated[str, Meta(max_length=200)], ...], Meta(max_length=10)]
-Footer = Annotated[str, Meta(max_length=300)]
+Footer = Annotated[str, Meta(max_length=300, examples=["Amtsgericht Hamburg HRB 154 881"])]
+NumberFormat = Annotated[str, Meta(examples=["INV-{number:06d}", "{year}-{number:05d}"])]
+Timezone = Annotated[str, Meta(examples=["Europe/Berlin"])]
 
 
 class BillingProfileSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,8 +28,8 @@ class BillingProfileSpec(Struct, frozen=True, kw_only=True, forbid_unknown_field
     tax_id: TaxId | None = None
     payment: PaymentLines = ()
     footer: Footer = ""
-    invoice_number_format: str = DEFAULT_NUMBER_FORMAT
-    timezone: str = "UTC"
+    invoice_number_format: NumberFormat = DEFAULT_NUMBER_FORMAT
+    timezone: Timezone = "UTC"
 
 
 class BillingProfile(BillingProfileSpec, frozen=True, kw_only=True):
