@@ -14,7 +14,6 @@ from schemas.meters import Meter
 from schemas.plans import Plan
 from schemas.prices import PlanPrice
 
-
 Span = tuple[datetime, datetime]
 
 

@@ -98,9 +98,7 @@ def _used(part: BilledPart) -> BilledPart:
 def _invoice(held: ClosableSubscription, sold: Plan, period: DuePeriod) -> Invoice:
     parts = [_used(part) for part in parts_of(held, sold, period)]
     ids = [f"lin_{number}" for number in range(len(parts))]
-    return bill_period(
-        invoice_id="inv", line_ids=ids, held=held, currency="USD", parts=parts, period=period, cut=1
-    )
+    return bill_period(invoice_id="inv", line_ids=ids, held=held, currency="USD", parts=parts, period=period, cut=1)
 
 
 @given(prices, starts, billings, st.none() | st.integers(1, 100 * 24))

@@ -67,8 +67,8 @@ def plain(version: PlanVersion) -> Plan:
     )
 
 
-def held(story: Story, now: datetime = at(12, 1)) -> ClosableSubscription:
-    row = holding(fold(story.history), SOLD, now)
+def held(story: Story) -> ClosableSubscription:
+    row = holding(fold(story.history), SOLD, at(12, 1))
     return ClosableSubscription(
         id="sub_1",
         scope=Scope("ten", "live"),
