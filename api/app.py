@@ -29,6 +29,7 @@ from api.plans import PlansController
 from api.prices import PricesController
 from api.settings import SettingsController
 from api.stats import StatsController
+from api.subscription_changes import SubscriptionChangesController
 from api.subscriptions import SubscriptionsController
 from api.usage import UsageController
 from api.usage_stream import UsageStreamController
@@ -48,6 +49,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     PlansController,
     PricesController,
     CustomersController,
+    SubscriptionChangesController,
     SubscriptionsController,
     SettingsController,
     CheckController,
