@@ -197,6 +197,22 @@ async def test_a_pause_bills_and_grants_nothing_until_it_is_resumed(api: LifeApi
     ]
 
 
+async def test_a_pause_within_a_minute_leaves_out_no_usage_of_that_minute_but_its_own(
+    api: LifeApi, made: Books
+) -> None:
+    subscription_id = await made.subscribe("acme", JULY)
+    pause, resume = datetime(2026, 7, 11, 10, 0, 30, tzinfo=UTC), datetime(2026, 7, 11, 10, 0, 45, tzinfo=UTC)
+    second = timedelta(seconds=1)
+    times = [pause - second, pause, resume - second, resume, resume + second]
+    await made.count([call(number, "acme", time, f"user-{number}") for number, time in enumerate(times, 1)])
+    made.clock.at = AUGUST + timedelta(days=1)
+    body = {"when": pause.isoformat(), "resumes_at": resume.isoformat()}
+    assert (await api.post(f"/{subscription_id}/pause", body)).body["status"] == "active"
+    await api.close()
+    [lines] = await amounts(api, subscription_id)
+    assert [line for line in lines if line[0] != "fee"] == [("calls", "3", "0.75"), ("users", "3", "3.00")]
+
+
 async def test_cancelling_is_undone_moved_and_done_at_once(api: LifeApi, made: Books) -> None:
     subscription_id = await made.subscribe("acme", JULY)
     made.clock.at = datetime(2026, 7, 5, tzinfo=UTC)
@@ -261,6 +277,7 @@ async def test_a_trial_charges_nothing_and_moves_what_comes_after_it(api: LifeAp
         ("pause", {"resumes_at": "2026-06-01T00:00:00Z"}, 422, "resume_before_pause"),
         ("pause", {"resumes_at": "2026-08-01T00:00:00"}, 422, "time_without_zone"),
         ("pause", {"resumes_at": "0001-01-01T00:00:00+14:00"}, 422, "instant_out_of_range"),
+        ("pause", {"reason": "a\x00b"}, 422, "nul_character"),
         ("resume", None, 409, "transition_refused"),
         ("resume", {"when": 5}, 422, "invalid_request"),
     ],

@@ -129,7 +129,7 @@ def test_usage_of_a_plan_that_was_come_back_to_is_rated_together() -> None:
     story.did(ChangePlan(plan_version_id="pro"), at(3, 21))
     made = billed(story, {(at(3, 1), at(3, 11)): 7, (at(3, 11), at(3, 21)): 100, (at(3, 21), at(4, 1)): 5})
     calls = [line for line in made.lines if line.kind == "usage"]
-    assert [(line.price_id, line.quantity) for line in calls] == [("pro.calls", 12), ("basic.calls", 100)]
+    assert [(line.price_id, line.quantity) for line in calls] == [("pro.calls", Decimal(12)), ("basic.calls", Decimal(100))]
     assert sum(line.amount for line in made.lines if line.price_id == "pro.base") == Decimal("210.00")
 
 
@@ -149,14 +149,18 @@ def test_a_period_that_is_paused_from_end_to_end_has_no_lines() -> None:
     story = begun(at(1, 1), of="basic", sold=SOLD)
     story.did(Pause(), at(2, 20))
     made = billed(story, {})
-    assert (made.lines, made.total, made.state) == ((), 0, "paid")
+    assert not made.lines
+    assert (made.total, made.state) == (Decimal(0), "paid")
 
 
 def test_a_quantity_is_billed_for_the_time_in_which_it_held() -> None:
     story = begun(at(1, 1), of="pro", sold=SOLD)
     story.did(SetQuantity(price_key="seats", quantity=Decimal(12)), at(3, 11))
     lines = [line for line in billed(story, {}).lines if line.price_key == "seats"]
-    assert [(line.quantity, line.amount) for line in lines] == [(2, Decimal("2.00")), (12, Decimal("25.20"))]
+    assert [(line.quantity, line.amount) for line in lines] == [
+        (Decimal(2), Decimal("2.00")),
+        (Decimal(12), Decimal("25.20")),
+    ]
 
 
 def test_a_subscription_that_ends_at_once_is_billed_up_to_then() -> None:
