@@ -6,6 +6,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from domain.errors import Conflict
+from domain.plan_phases import STANDARD
 from domain.plan_validation import Catalog, validate_plan_version
 from schemas.features import Feature
 from schemas.periods import Cadence
@@ -147,7 +148,7 @@ def version_of(plan: Plan) -> PlanVersion:
     """A plan without phases as a version of one phase, billed in arrears at the plan's cadence."""
     cadence = Cadence(unit=plan.cadence)
     phase = Phase(
-        key="standard",
+        key=STANDARD,
         rate_cards=tuple(RateCard(price=price, timing="in_arrears", cadence=cadence) for price in plan.prices),
         entitlements=plan.entitlements,
     )

@@ -21,6 +21,15 @@ class AddonSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     entitlements: tuple[EntitlementSpec, ...] = ()
 
 
+class AddonTerms(Struct, frozen=True, kw_only=True):
+    """What a version of an add-on says, as it is kept. `entitlements[].feature` are feature ids once it is published."""
+
+    max_quantity: int | None
+    plans: tuple[str, ...] = ()
+    rate_cards: tuple[RateCard, ...] = ()
+    entitlements: tuple[EntitlementSpec, ...] = ()
+
+
 class AddonVersion(Struct, frozen=True, kw_only=True):
     """One version of an add-on. Fees count once for each unit that is held, usage prices once whatever the quantity."""
 
@@ -37,3 +46,29 @@ class AddonVersion(Struct, frozen=True, kw_only=True):
     entitlements: tuple[EntitlementSpec, ...] = ()
     published_at: datetime | None = None
     archived_at: datetime | None = None
+
+
+class KeptAddonVersion(AddonVersion, frozen=True, kw_only=True):
+    """As PostgreSQL keeps it. Its `revision` counts the edits of the draft."""
+
+    revision: int
+    created_at: datetime
+
+
+class Addon(Struct, frozen=True, kw_only=True):
+    """An add-on at its newest published version, or at its newest draft while none is published."""
+
+    id: str
+    key: str
+    name: str
+    currency: str
+    version: int
+    version_id: str
+    status: PlanStatus
+    max_quantity: int | None
+    plans: tuple[str, ...]
+    rate_cards: tuple[RateCard, ...]
+    entitlements: tuple[EntitlementSpec, ...]
+    revision: int
+    created_at: datetime
+    archived_at: datetime | None
