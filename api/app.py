@@ -25,6 +25,7 @@ from api.meters import MetersController
 from api.openapi import openapi_config, openapi_json
 from api.operations import OperationsController, dashboard_route
 from api.plain_asgi import send_bytes
+from api.plan_versions import PlanVersionsController
 from api.plans import PlansController
 from api.prices import PricesController
 from api.settings import SettingsController
@@ -46,6 +47,7 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     MeterIssuesController,
     FeaturesController,
     PlansController,
+    PlanVersionsController,
     PricesController,
     CustomersController,
     SubscriptionsController,

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.auth import Principal, require
 from api.conventions import Created, Page, PageLimit, check_match, created_once, page_of, tagged
 from api.deps import ApiDeps
-from domain.errors import Conflict
 from domain.periods import billing_period_at, zone_of
+from domain.plans import check_sold
 from domain.subscriptions import period_anchor, period_to_close, status_at, validate_start
 from schemas.customers import Customer
 from schemas.periods import Cadence
@@ -36,8 +36,7 @@ class SubscriptionsController(Controller):
         async def create(conn: AsyncConnection) -> Created:
             customer = await customers.get_customer(conn, principal.scope, data.customer)
             plan = await plans.get_plan(conn, principal.scope, data.plan)
-            if plan.archived_at is not None:
-                raise Conflict("plan_archived", f"the plan {plan.key!r} is not sold any more")
+            check_sold(plan)
             held = _begun(data, customer, plan, deps.ids.new(PREFIX), deps.clock.now())
             version = await catalog_log.begin_version(conn)
             anchor_at = period_anchor(held.start_at, held.billing, Cadence(unit=plan.cadence), held.timezone)

@@ -33,12 +33,7 @@ async def create_plan(conn: AsyncConnection, scope: Scope, plan: Plan) -> None:
 
     Safe to repeat by (tenant, environment, key): a second one raises Conflict `plan_key_taken`.
     """
-    scoped = {"tenant": scope.tenant, "environment": scope.environment}
-    head = {"id": plan.id, "key": plan.key, "name": plan.name, "currency": plan.currency, "created_at": plan.created_at}
-    try:
-        await conn.execute(insert(plans).values({**scoped, **head}))
-    except IntegrityError as error:
-        raise refuse_taken(error, "plan_key_taken", f"there is a plan with the key {plan.key!r} already") from error
+    await insert_plan(conn, scope, plan)
     version = {
         "id": plan.version_id,
         "plan_id": plan.id,
@@ -50,6 +45,23 @@ async def create_plan(conn: AsyncConnection, scope: Scope, plan: Plan) -> None:
     }
     await conn.execute(insert(plan_versions).values(version))
     await insert_sold(conn, scope, plan.version_id, plan.prices, plan.entitlements, plan.created_at)
+
+
+async def insert_plan(conn: AsyncConnection, scope: Scope, plan: Plan) -> None:
+    """Keeps the plan without its version, as `create_plan`."""
+    values = {
+        "id": plan.id,
+        "tenant": scope.tenant,
+        "environment": scope.environment,
+        "key": plan.key,
+        "name": plan.name,
+        "currency": plan.currency,
+        "created_at": plan.created_at,
+    }
+    try:
+        await conn.execute(insert(plans).values(values))
+    except IntegrityError as error:
+        raise refuse_taken(error, "plan_key_taken", f"there is a plan with the key {plan.key!r} already") from error
 
 
 async def insert_sold(
