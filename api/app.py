@@ -9,6 +9,8 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
+from api.addon_versions import AddonVersionsController
+from api.addons import AddonsController
 from api.auth import provide_principal
 from api.check import CHECK_PATH, CheckController, CheckHandler
 from api.customers import CustomersController
@@ -48,6 +50,8 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     FeaturesController,
     PlansController,
     PlanVersionsController,
+    AddonsController,
+    AddonVersionsController,
     PricesController,
     CustomersController,
     SubscriptionsController,

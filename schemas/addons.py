@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from schemas.entitlements import EntitlementSpec
 from schemas.plan_phases import RateCard, RateCardSpec
@@ -19,6 +19,30 @@ class AddonSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     plans: tuple[str, ...] = ()
     rate_cards: tuple[RateCardSpec, ...]
     entitlements: tuple[EntitlementSpec, ...] = ()
+
+
+class AddonVersionPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out stays; the rest replaces what the draft says."""
+
+    max_quantity: int | UnsetType | None = UNSET
+    plans: tuple[str, ...] | UnsetType = UNSET
+    rate_cards: tuple[RateCardSpec, ...] | UnsetType = UNSET
+    entitlements: tuple[EntitlementSpec, ...] | UnsetType = UNSET
+
+
+class AddonVersionDraft(AddonVersionPatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new version: as the version `from_version` is, where nothing else is said.
+
+    `from_version` is a number or an id; default: the newest published version, or the newest where none is.
+    """
+
+    from_version: int | str | None = None
+
+
+class AddonPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Only the name: what an add-on sells is changed by a new version."""
+
+    name: str
 
 
 class AddonTerms(Struct, frozen=True, kw_only=True):

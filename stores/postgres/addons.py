@@ -21,25 +21,38 @@ VERSIONS = select(addon_versions, addons.c.key, addons.c.name, addons.c.currency
 )
 
 
-async def create_addon(conn: AsyncConnection, scope: Scope, addon: Addon) -> None:
-    """Keeps the add-on without a version; the caller inserts its first one in the same transaction.
+async def create_addon(conn: AsyncConnection, scope: Scope, version: AddonVersion, created_at: datetime) -> None:
+    """Keeps the add-on with its first version.
 
     Safe to repeat by (tenant, environment, key): a second one raises Conflict `addon_key_taken`.
     """
     values = {
-        "id": addon.id,
+        "id": version.addon_id,
         "tenant": scope.tenant,
         "environment": scope.environment,
-        "key": addon.key,
-        "name": addon.name,
-        "currency": addon.currency,
-        "created_at": addon.created_at,
+        "key": version.addon_key,
+        "name": version.name,
+        "currency": version.currency,
+        "created_at": created_at,
     }
     try:
         await conn.execute(insert(addons).values(values))
     except IntegrityError as error:
-        message = f"there is an add-on with the key {addon.key!r} already"
+        message = f"there is an add-on with the key {version.addon_key!r} already"
         raise refuse_taken(error, "addon_key_taken", message) from error
+    await insert_addon_version(conn, version, created_at)
+
+
+async def insert_addon_version(conn: AsyncConnection, version: AddonVersion, created_at: datetime) -> None:
+    """Safe to repeat by (add-on, number): the database holds a number once."""
+    values = {
+        "id": version.id,
+        "addon_id": version.addon_id,
+        "version": version.version,
+        "created_at": created_at,
+        **said_by(version),
+    }
+    await conn.execute(insert(addon_versions).values(values))
 
 
 async def get_addon(conn: AsyncConnection, scope: Scope, reference: str) -> Addon:
@@ -103,16 +116,20 @@ def version_of(row: Row[Any]) -> KeptAddonVersion:
     )
 
 
-def terms_of(version: AddonVersion) -> dict[str, Any]:
-    """The column `terms` of a version."""
+def said_by(version: AddonVersion) -> dict[str, Any]:
+    """The columns of what a version says, and of its state."""
     terms = AddonTerms(
         max_quantity=version.max_quantity,
         plans=version.plans,
         rate_cards=version.rate_cards,
         entitlements=version.entitlements,
     )
-    kept: dict[str, Any] = msgspec.to_builtins(terms)
-    return kept
+    return {
+        "status": version.status,
+        "terms": msgspec.to_builtins(terms),
+        "published_at": version.published_at,
+        "archived_at": version.archived_at,
+    }
 
 
 async def _with_versions(conn: AsyncConnection, rows: Iterable[Row[Any]]) -> list[Addon]:

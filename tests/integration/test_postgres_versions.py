@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
-from sqlalchemy import insert, text, update
+from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.errors import Conflict, NotFound
@@ -19,10 +19,10 @@ from schemas.plan_phases import Phase
 from schemas.plans import Plan
 from schemas.prices import FlatPrice, PlanPrice
 from schemas.scope import Scope
-from stores.postgres.addons import addon_versions_by_id, create_addon, get_addon, list_addons, terms_of
+from stores.postgres.addons import addon_versions_by_id, create_addon, get_addon, insert_addon_version, list_addons
 from stores.postgres.engine import create_engine, transaction
 from stores.postgres.plans import create_plan, plan_version_cards
-from stores.postgres.tables import addon_versions, plan_versions
+from stores.postgres.tables import plan_versions
 from tests.support.database import database
 from tests.support.lives import MONTH, addon, fee
 
@@ -100,17 +100,9 @@ async def test_phases_family_and_level_are_read_as_they_were_kept(engine: AsyncE
 async def test_an_add_on_is_read_at_its_newest_published_version_and_by_the_ids_of_all(engine: AsyncEngine) -> None:
     later = [replace(ADDON, id=f"adv_{number}", version=number) for number in (2, 3)]
     async with transaction(engine) as conn:
-        await create_addon(conn, SCOPE, HEAD)
-        for version, status in ((ADDON, "published"), (later[0], "published"), (later[1], "draft")):
-            row = {
-                "id": version.id,
-                "addon_id": "add_1",
-                "version": version.version,
-                "status": status,
-                "terms": terms_of(version),
-                "created_at": NOW,
-            }
-            await conn.execute(insert(addon_versions).values(row))
+        await create_addon(conn, SCOPE, ADDON, NOW)
+        await insert_addon_version(conn, later[0], NOW)
+        await insert_addon_version(conn, replace(later[1], status="draft"), NOW)
         kept = await get_addon(conn, SCOPE, "storage")
         assert kept == replace(HEAD, version=2, version_id="adv_2")
         assert await list_addons(conn, SCOPE, limit=5, after=None) == [kept]
@@ -126,10 +118,10 @@ async def test_an_add_on_is_of_one_tenant_and_its_key_is_taken_once(engine: Asyn
             await get_addon(conn, SCOPE, "storage")
     assert missing.value.code == "addon_not_found"
     async with transaction(engine) as conn:
-        await create_addon(conn, SCOPE, HEAD)
+        await create_addon(conn, SCOPE, ADDON, NOW)
     with pytest.raises(Conflict) as taken:
         async with transaction(engine) as conn:
-            await create_addon(conn, SCOPE, replace(HEAD, id="add_2"))
+            await create_addon(conn, SCOPE, replace(ADDON, id="adv_9", addon_id="add_2"), NOW)
     assert taken.value.code == "addon_key_taken"
     async with transaction(engine) as conn:
         with pytest.raises(NotFound):
