@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.billing import counted_by, period_ranges, recomputed
-from domain.errors import Unavailable
 from schemas.billing import BilledMeter, Contracts, Counted, Recomputation
 from schemas.closing import DuePeriod
 from schemas.meters import Meter
@@ -53,7 +52,7 @@ async def read_usage(
 ) -> dict[BilledMeter, Counted]:
     """All usage of the ranges at cutoff `cut`: two statements side by side, whatever their number and tenants.
 
-    Raises `Unavailable`.
+    Raises `Unavailable`; its kind TookTooLong where one range alone is more than the server reads in time.
     """
     wanted = [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
     reads = [
@@ -82,13 +81,16 @@ async def read_windows(
 async def _in_parts(
     side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted, cut: int
 ) -> _Values:
-    """In one statement; in two when that takes too long, and so on: how much is read is up to the customers."""
+    """In one statement; in two when that takes too long, and so on: how much is read is up to the customers.
+
+    Raises TookTooLong where a single range does.
+    """
     columns = columns_of({meters[billed.meter_id].aggregation for _, billed, _ in wanted})
     try:
         found = await side(clickhouse, [(scope, one) for scope, _, one in wanted], cut, columns)
-    except TookTooLong as error:
+    except TookTooLong:
         if len(wanted) == 1:
-            raise Unavailable(error.service, error.message) from error
+            raise
         middle = len(wanted) // 2
         values = await _in_parts(side, clickhouse, meters, wanted[:middle], cut)
         return values | await _in_parts(side, clickhouse, meters, wanted[middle:], cut)
