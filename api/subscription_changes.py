@@ -10,7 +10,8 @@ from api.auth import Principal, require
 from api.conventions import Created, Page, PageLimit, created_once
 from api.deps import ApiDeps
 from api.subscription_amend import amend, preview
-from domain.errors import Invalid, invalid_field
+from domain.errors import Conflict, Invalid, invalid_field
+from domain.plans import check_sold
 from domain.subscriptions.asked import Asked, cancel_asked, change_asked, pause_asked, resume_asked
 from schemas.subscription_changes import ChangeRecord
 from schemas.subscription_life import ChangePreview
@@ -123,9 +124,14 @@ async def _change(conn: AsyncConnection, principal: Principal, spec: ChangeSpec)
         raise invalid_field("/plan_version", "change_ambiguous", "send a plan or a plan version, not both")
     version_id = None
     if spec.plan is not None:
-        version_id = (await plans.get_plan(conn, principal.scope, spec.plan)).version_id
+        plan = await plans.get_plan(conn, principal.scope, spec.plan)
+        check_sold(plan)
+        version_id = plan.version_id
     elif spec.plan_version is not None:
-        version_id = (await plans.get_plan_version(conn, principal.scope, spec.plan_version)).version_id
+        plan = await plans.get_plan_version(conn, principal.scope, spec.plan_version)
+        if plan.archived_at is not None:
+            raise Conflict("plan_archived", f"the plan {plan.key!r} is not sold any more")
+        version_id = plan.version_id
     return change_asked(spec, version_id)
 
 

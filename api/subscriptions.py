@@ -9,7 +9,7 @@ from api.auth import Principal, require
 from api.conventions import Created, Page, PageLimit, created_once, page_of, tagged
 from api.deps import ApiDeps
 from api.subscription_amend import change_key, publish
-from domain.errors import Conflict
+from domain.plans import check_sold
 from domain.subscriptions.amend import amended
 from domain.subscriptions.begin import begin_requests
 from domain.subscriptions.holding import holding
@@ -35,8 +35,7 @@ class SubscriptionsController(Controller):
             now = deps.clock.now()
             customer = await customers.get_customer(conn, principal.scope, data.customer)
             plan = await plans.get_plan(conn, principal.scope, data.plan)
-            if plan.archived_at is not None:
-                raise Conflict("plan_archived", f"the plan {plan.key!r} is not sold any more")
+            check_sold(plan)
             sold = await sold_of(conn, [], [plan.version_id])
             requests = begin_requests(
                 data, customer, plan, now, made_by=principal.key_id, key=change_key(request, deps)

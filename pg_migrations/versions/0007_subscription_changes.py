@@ -1,6 +1,6 @@
 """The history of every subscription, and its terms over time where a row cannot hold them.
 
-Revision 0007, after 0003. Subscriptions of before are told as what was done to them: created, activated and, where they
+Revision 0007, after 0006. Subscriptions of before are told as what was done to them: created, activated and, where they
 have an end, cancelled. Their rows say the same, so they need no `life`.
 """
 
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0007"
-down_revision = "0003"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

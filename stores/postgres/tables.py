@@ -151,7 +151,14 @@ plan_versions = Table(
     Column("version", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("cadence", Text, nullable=False, server_default="month"),
+    Column("family", Text),
+    Column("level", Integer, nullable=False, server_default="0"),
+    # schemas.plan_phases.Phase; null: one phase of the version's prices and entitlements, billed in arrears
+    Column("phases", JSONB(none_as_null=True)),
+    Column("revision", Integer, nullable=False, server_default="1"),
     created(),
+    Column("published_at", INSTANT),
+    Column("archived_at", INSTANT),
     UniqueConstraint("plan_id", "version"),
     CheckConstraint("status IN ('draft', 'published', 'archived')", name="status"),
 )
@@ -178,6 +185,36 @@ plan_entitlements = Table(
     Column("feature_id", Text, ForeignKey("features.id"), nullable=False),
     Column("terms", JSONB, nullable=False),  # limit, soft, usage_period, enabled, config, thresholds
     PrimaryKeyConstraint("plan_version_id", "feature_id"),
+)
+
+addons = Table(
+    "addons",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *scope_columns(),
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    created(),
+    Column("archived_at", INSTANT),
+    UniqueConstraint("tenant", "environment", "key"),
+)
+
+addon_versions = Table(
+    "addon_versions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("addon_id", Text, ForeignKey("addons.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("terms", JSONB, nullable=False),  # schemas.addons.AddonTerms
+    Column("revision", Integer, nullable=False, server_default="1"),
+    created(),
+    Column("published_at", INSTANT),
+    Column("archived_at", INSTANT),
+    UniqueConstraint("addon_id", "version"),
+    CheckConstraint("status IN ('draft', 'published', 'archived')", name="status"),
 )
 
 # --- customers and contracts ----------------------------------------------------------------------------------------------
