@@ -11,7 +11,7 @@ from api.deps import ApiDeps
 from api.usage_question import clickhouse_of, parse_instant
 from documents import explain_invoice
 from schemas.explanations import BilledEvents, InvoiceExplanation
-from stores.explanations import read_basis, read_line_events, read_line_usage
+from stores.explanations import read_explained, read_line_events, read_line_usage
 
 Line = Annotated[str | None, QueryParameter(name="line", description="the id of one line; default all")]
 Window = Annotated[
@@ -33,8 +33,9 @@ class InvoiceExplanationsController(Controller):
 
         Each window has the request that lists its events, a page at a time: so this answer stays small.
         """
-        basis = await read_basis(deps.engine, principal.scope, invoice)
-        usage = await read_line_usage(clickhouse_of(deps), principal.scope, basis, line_id=line, window=window)
+        found = await read_explained(deps.engine, principal.scope, invoice)
+        usage = await read_line_usage(clickhouse_of(deps), principal.scope, found, line_id=line, window=window)
+        basis = found.basis
         return explain_invoice(
             basis.invoice,
             zone=basis.timezone,
@@ -57,11 +58,10 @@ class InvoiceExplanationsController(Controller):
         cursor: str | None = None,
     ) -> BilledEvents:
         """The events that the line counts, newest first, with what its meter took of each. The same for ever."""
-        basis = await read_basis(deps.engine, principal.scope, invoice)
         return await read_line_events(
             clickhouse_of(deps),
             principal.scope,
-            basis,
+            await read_explained(deps.engine, principal.scope, invoice),
             line_id=line,
             start=parse_instant("from", start),
             end=parse_instant("to", end),

@@ -1,10 +1,12 @@
 """What an explanation of an invoice shows, and how much of it at once."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from domain.aggregates import is_additive
 from domain.errors import Invalid, NotFound
 from domain.windows import MAX_WINDOWS, cut_windows
+from schemas.billing import BilledPart, Span
 from schemas.invoices import InvoiceLine, KeptInvoice
 from schemas.meters import Aggregation
 from schemas.price_terms import QuantityTerms
@@ -41,11 +43,27 @@ def readable_window(start: datetime, end: datetime, lines: int) -> str | None:
     return next((name for name, length in _LENGTHS.items() if end - start <= length * most), None)
 
 
-def check_windows(lines: list[InvoiceLine], window: str, zone: str) -> None:
+def counted_spans(line: InvoiceLine, parts: Sequence[BilledPart]) -> tuple[Span, ...]:
+    """What of its period the usage of a line is counted in, in order: all of it, but for pauses and trials.
+
+    `parts` are those that its invoice was made of.
+    """
+    if line.kind == "usage":
+        for part in parts:
+            if (part.price.id, part.start, part.end) == (line.price_id, line.period_start, line.period_end):
+                return part.spans or _whole(line)
+    return _whole(line)
+
+
+def _whole(line: InvoiceLine) -> tuple[Span, ...]:
+    return ((line.period_start, line.period_end),)
+
+
+def check_windows(spans: Iterable[Span], window: str, zone: str) -> None:
     """Raises Invalid `too_many_windows` where all lines together have more than one question may have, and those of
     `cut_windows`.
     """
-    if sum(len(cut_windows(line.period_start, line.period_end, window, zone)) for line in lines) > MAX_WINDOWS:
+    if sum(len(cut_windows(start, end, window, zone)) for start, end in spans) > MAX_WINDOWS:
         message = f"the lines have more than {MAX_WINDOWS} windows: name one of them with `line`, or a longer `window`"
         raise Invalid("too_many_windows", message)
 
@@ -60,12 +78,13 @@ def bills_the_aggregate(line: InvoiceLine, aggregation: Aggregation, price: Pric
     return is_additive(aggregation) or not apart
 
 
-def part_of_line(line: InvoiceLine, start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
-    """What of `[start, end)` the line bills. Raises Invalid `line_not_metered`, `range_empty`."""
+def parts_within(line: InvoiceLine, spans: Sequence[Span], start: datetime | None, end: datetime | None) -> list[Span]:
+    """What of `[start, end)` the line counts. Raises Invalid `line_not_metered`, `range_empty`."""
     if line.meter_id is None:
         raise Invalid("line_not_metered", f"line {line.id} bills a fee: no events lead to it")
-    first, last = max(start or line.period_start, line.period_start), min(end or line.period_end, line.period_end)
-    if first >= last:
+    clipped = [(max(start or first, first), min(end or last, last)) for first, last in spans]
+    within = [(first, last) for first, last in clipped if first < last]
+    if not within:
         period = f"{line.period_start.isoformat()} to {line.period_end.isoformat()}"
-        raise Invalid("range_empty", f"nothing of the range lies in the period of the line, {period}")
-    return first, last
+        raise Invalid("range_empty", f"the line counts nothing in the range; its period is {period}")
+    return within

@@ -7,11 +7,11 @@ from decimal import Decimal
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from domain.billed_parts import meters_sold
+from domain.billed_parts import meters_sold, parts_of
 from domain.billing import counted_by, period_ranges, recomputed
 from domain.subscriptions.fold import fold
 from domain.subscriptions.holding import is_plain, paid_since
-from schemas.billing import BilledMeter, Contracts, Counted, Recomputation
+from schemas.billing import BilledMeter, BilledPart, Contracts, Counted, Recomputation
 from schemas.closing import ClosableSubscription, DuePeriod
 from schemas.invoices import KeptInvoice
 from schemas.meters import Meter
@@ -133,6 +133,14 @@ async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Sc
     ranges = {scope: period_ranges(held, plan, period, by)}
     usage = await read_usage(clickhouse, contracts.meters, ranges, invoice.cut)
     return recomputed(invoice, held, plan, usage)
+
+
+async def billed_parts(conn: AsyncConnection, invoice: KeptInvoice) -> list[BilledPart]:
+    """What the invoice was made of: the prices of its period, with the spans in which each was held and charged."""
+    held = await _held_then(conn, invoice)
+    contracts = await _contracts(conn, {held.id: held})
+    period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
+    return parts_of(contracts.held[held.id], contracts.plans[held.plan_version_id], period)
 
 
 async def _held_then(conn: AsyncConnection, invoice: KeptInvoice) -> ClosableSubscription:

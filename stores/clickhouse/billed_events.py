@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from domain.quantities import plain_quantity
 from schemas.explanations import BilledEvent
 from schemas.scope import Scope
+from stores.clickhouse.aggregates import epoch_ms
 from stores.clickhouse.client import ClickhouseClient, Row
 from stores.clickhouse.pages import POSITION, Conditions, in_utc, page_of_rows, read_position
 
@@ -27,23 +29,29 @@ async def billed_events(
     meter_id: str,
     generation: int,
     references: Sequence[str],
-    start: datetime,
-    end: datetime,
+    spans: Sequence[tuple[datetime, datetime]],
     cut: int,
     limit: int,
     cursor: str | None,
 ) -> tuple[list[BilledEvent], str | None]:
-    """A page of the events of `[start, end)`, newest first, and the cursor of the next; the same for ever (protocol 10).
+    """A page of the events of the spans `[start, end)`, newest first, and the cursor of the next; the same for ever (protocol 10).
 
     Raises Invalid `cursor_invalid`.
     """
     conditions = Conditions(scope)
     conditions.among("customer", "references", references)
-    conditions.between("time", start, end)
-    conditions.where += ["cut < {cut:UInt64}", "place > 0"]
+    conditions.between("time", spans[0][0], spans[-1][1])
+    conditions.where += ["cut < {cut:UInt64}", "place > 0", _in_spans(spans, conditions.parameters)]
     conditions.parameters |= {"cut": cut, "meter": meter_id, "generation": generation}
     rows, following = await page_of_rows(client, "events", _COLUMNS, "time", conditions, limit, cursor)
     return [_billed(row) for row in rows], following
+
+
+def _in_spans(spans: Sequence[tuple[datetime, datetime]], parameters: dict[str, Any]) -> str:
+    parameters["firsts"] = [epoch_ms(start) for start, _ in spans]
+    parameters["lasts"] = [epoch_ms(end) for _, end in spans]
+    inside = "toUnixTimestamp64Milli(time) >= first AND toUnixTimestamp64Milli(time) < last"
+    return f"arrayExists((first, last) -> {inside}, {{firsts:Array(Int64)}}, {{lasts:Array(Int64)}})"
 
 
 def _billed(row: Row) -> BilledEvent:

@@ -28,7 +28,10 @@ class PrintedInvoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InvoiceBasis(msgspec.Struct, frozen=True, kw_only=True):
-    """`prices` and `meters` by id, `generations` by the id of the line; `timezone` is the zone of its periods."""
+    """`prices` and `meters` by id, `generations` by the id of the line; `timezone` is the zone of its periods.
+
+    `references` are all names that its usage was counted by.
+    """
 
     invoice: KeptInvoice
     timezone: str

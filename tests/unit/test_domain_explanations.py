@@ -2,18 +2,21 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from domain.errors import Invalid, NotFound
 from domain.explanations import (
     READABLE_WINDOWS,
     check_windows,
     counted_lines,
+    counted_spans,
     line_of,
-    part_of_line,
+    parts_within,
     readable_window,
 )
 from domain.windows import MAX_WINDOWS, cut_windows
-from schemas.prices import PerUnitPrice
+from schemas.billing import BilledPart
+from schemas.prices import PerUnitPrice, PlanPrice
 from tests.support.invoice_documents import ENDS, STARTS, invoice, line
 
 D = Decimal
@@ -52,23 +55,45 @@ def test_windows_are_as_fine_as_all_lines_together_leave_them_readable(days: int
 def test_more_windows_than_one_question_may_have_are_refused_and_one_line_of_them_is_not() -> None:
     day = datetime(2026, 3, 2, tzinfo=UTC) - STARTS
     short = [line(id=f"lin_{number}", period_end=STARTS + day) for number in range(7)]
-    check_windows(short[: MAX_WINDOWS // 1440], "minute", "UTC")
+    spans = [(one.period_start, one.period_end) for one in short]
+    check_windows(spans[: MAX_WINDOWS // 1440], "minute", "UTC")
     with pytest.raises(Invalid) as refused:
-        check_windows(short, "minute", "UTC")
+        check_windows(spans, "minute", "UTC")
     assert refused.value.code == "too_many_windows"
 
 
-def test_a_range_of_events_is_clipped_to_what_the_line_bills() -> None:
-    metered = line_of(KEPT, "lin_1")
-    assert part_of_line(metered, None, None) == (STARTS, ENDS)
-    assert part_of_line(metered, STARTS - timedelta(days=1), STARTS + timedelta(days=1)) == (
-        STARTS,
-        STARTS + timedelta(days=1),
-    )
-    for start, end in ((ENDS, None), (None, STARTS), (ENDS, STARTS)):
+def test_a_line_counts_the_spans_that_its_part_of_the_invoice_was_charged_for() -> None:
+    day = timedelta(days=1)
+    metered, fee = line_of(KEPT, "lin_1"), line_of(KEPT, "lin_2")
+    spans = ((STARTS, STARTS + day), (STARTS + 3 * day, ENDS))
+    price = PlanPrice(id="pri_1", key="calls", currency="USD", price=PerUnitPrice(unit_amount=D(2)), meter_id="met_1")
+    part = BilledPart(price=price, quantity=D(7), start=STARTS, end=ENDS, spans=spans)
+    assert counted_spans(metered, [part]) == spans
+    whole = ((STARTS, ENDS),)
+    for parts in ([], [replace(part, spans=())], [replace(part, start=STARTS + day)]):
+        assert counted_spans(metered, parts) == whole
+    assert counted_spans(fee, [part]) == whole
+
+
+def test_a_range_of_events_is_clipped_to_what_the_line_counts() -> None:
+    metered, day = line_of(KEPT, "lin_1"), timedelta(days=1)
+    whole = ((STARTS, ENDS),)
+    assert parts_within(metered, whole, None, None) == [(STARTS, ENDS)]
+    assert parts_within(metered, whole, STARTS - day, STARTS + day) == [(STARTS, STARTS + day)]
+    paused = ((STARTS, STARTS + day), (STARTS + 3 * day, ENDS))
+    assert parts_within(metered, paused, STARTS + day / 2, STARTS + 4 * day) == [
+        (STARTS + day / 2, STARTS + day),
+        (STARTS + 3 * day, STARTS + 4 * day),
+    ]
+    for spans, start, end in (
+        (whole, ENDS, None),
+        (whole, None, STARTS),
+        (whole, ENDS, STARTS),
+        (paused, STARTS + day, STARTS + 3 * day),
+    ):
         with pytest.raises(Invalid) as refused:
-            part_of_line(metered, start, end)
+            parts_within(metered, spans, start, end)
         assert refused.value.code == "range_empty"
     with pytest.raises(Invalid) as refused:
-        part_of_line(line_of(KEPT, "lin_2"), None, None)
+        parts_within(line_of(KEPT, "lin_2"), whole, None, None)
     assert refused.value.code == "line_not_metered"
