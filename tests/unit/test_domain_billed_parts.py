@@ -129,7 +129,10 @@ def test_usage_of_a_plan_that_was_come_back_to_is_rated_together() -> None:
     story.did(ChangePlan(plan_version_id="pro"), at(3, 21))
     made = billed(story, {(at(3, 1), at(3, 11)): 7, (at(3, 11), at(3, 21)): 100, (at(3, 21), at(4, 1)): 5})
     calls = [line for line in made.lines if line.kind == "usage"]
-    assert [(line.price_id, line.quantity) for line in calls] == [("pro.calls", Decimal(12)), ("basic.calls", Decimal(100))]
+    assert [(line.price_id, line.quantity) for line in calls] == [
+        ("pro.calls", Decimal(12)),
+        ("basic.calls", Decimal(100)),
+    ]
     assert sum(line.amount for line in made.lines if line.price_id == "pro.base") == Decimal("210.00")
 
 
