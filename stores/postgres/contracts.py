@@ -1,6 +1,5 @@
 """The contract of a customer, as it leaves for the balances worker."""
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -11,13 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.contracts import HeldPlan, held_entitlements
 from domain.customers import references_of
 from domain.identity import customer_partition
-from domain.subscriptions.grants import GrantedSpan, granted_addons, granted_plans
+from domain.subscriptions.grants import granted_spans
 from schemas.contracts import CustomerContract
 from schemas.customers import Customer
 from schemas.scope import Scope
 from schemas.topics import CONTRACTS_CHANGED
 from stores.postgres import outbox
-from stores.postgres.granted import addon_grants, plan_grants
+from stores.postgres.granted import granted_features, plan_grants
+from stores.postgres.sold import sold_of
 from stores.postgres.subscriptions import life_of, subscriptions_of
 from stores.postgres.tables import plan_versions, subscriptions
 
@@ -59,28 +59,18 @@ async def _held_plans(conn: AsyncConnection, customer_id: str, known_at: datetim
         )
     )
     rows = (await conn.execute(query)).all()
-    lives = {row.id: life_of(row) for row in rows}
-    plans = {name: [] if life is None else granted_plans(life, known_at) for name, life in lives.items()}
-    addons = {name: [] if life is None else granted_addons(life, known_at) for name, life in lives.items()}
-    granted = await plan_grants(conn, {row.plan_version_id for row in rows} | _versions(plans.values()))
-    granted |= await addon_grants(conn, _versions(addons.values()))
-    held: list[HeldPlan] = []
-    for row, subscription in zip(rows, await subscriptions_of(conn, rows, known_at), strict=True):
-        plain = HeldPlan(subscription=subscription, cadence=row.cadence, features=granted.get(row.plan_version_id, ()))
-        if lives[row.id] is None:
-            held.append(plain)
-        held += [
-            replace(
-                plain,
-                features=granted.get(span.version_id, ()),
-                starts_at=span.start,
-                ends_at=span.end,
-                units=span.units,
-            )
-            for span in (*plans[row.id], *addons[row.id])
-        ]
+    lives = {row.id: life for row in rows if (life := life_of(row)) is not None}
+    sold = await sold_of(conn, lives.values())
+    spans = [(name, span) for name, life in lives.items() for span in granted_spans(life, sold, known_at)]
+    told = await granted_features(conn, [span.entitlements for _, span in spans])
+    granted = await plan_grants(conn, {row.plan_version_id for row in rows})
+    plain = {
+        row.id: HeldPlan(subscription=one, cadence=row.cadence, features=granted.get(row.plan_version_id, ()))
+        for row, one in zip(rows, await subscriptions_of(conn, rows, known_at), strict=True)
+    }
+    held = [one for name, one in plain.items() if name not in lives]
+    held += [
+        replace(plain[name], features=found, starts_at=span.start, ends_at=span.end, units=span.units)
+        for (name, span), found in zip(spans, told, strict=True)
+    ]
     return held
-
-
-def _versions(spans: Iterable[Sequence[GrantedSpan]]) -> set[str]:
-    return {span.version_id for found in spans for span in found}

@@ -1,6 +1,6 @@
-"""What versions of plans and add-ons grant, with the features and meters that their entitlements name."""
+"""What plans and add-ons grant, with the features and meters that their entitlements name."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.contracts import GrantedFeature
 from schemas.entitlements import EntitlementSpec
-from stores.postgres.addons import addon_versions_by_id
 from stores.postgres.tables import features, meters, plan_entitlements
 
 Grants = dict[str, tuple[GrantedFeature, ...]]
@@ -39,18 +38,16 @@ async def plan_grants(conn: AsyncConnection, version_ids: Collection[str]) -> Gr
     return granted
 
 
-async def addon_grants(conn: AsyncConnection, version_ids: Collection[str]) -> Grants:
-    """By the id of the add-on version."""
-    if not version_ids:
-        return {}
-    versions = await addon_versions_by_id(conn, sorted(version_ids))
-    named = {each.feature for version in versions.values() for each in version.entitlements}
+async def granted_features(
+    conn: AsyncConnection, grants: Sequence[Sequence[EntitlementSpec]]
+) -> list[tuple[GrantedFeature, ...]]:
+    """Each entitlement of `grants` with the feature whose id it names, in order."""
+    named = {each.feature for entitlements in grants for each in entitlements}
+    if not named:
+        return [()] * len(grants)
     query = select(*_FEATURE).outerjoin(meters, meters.c.id == features.c.meter_id).where(features.c.id.in_(named))
     rows = {row.id: row for row in await conn.execute(query)}
-    return {
-        version.id: tuple(_feature(rows[each.feature], each) for each in version.entitlements)
-        for version in versions.values()
-    }
+    return [tuple(_feature(rows[each.feature], each) for each in entitlements) for entitlements in grants]
 
 
 def _feature(row: Any, terms: EntitlementSpec) -> GrantedFeature:

@@ -257,6 +257,38 @@ async def test_a_trial_charges_nothing_and_moves_what_comes_after_it(api: LifeAp
     ]
 
 
+async def test_phases_follow_one_another_from_a_trial_to_the_full_price(api: LifeApi, made: Books) -> None:
+    await made.subscribe("acme", AUGUST)
+    fee = {"key": "fee", "price": {"model": "flat", "amount": "15.50"}}
+    phases = [
+        {"key": "trial", "trial": True, "duration": {"unit": "day", "count": 10}},
+        {"key": "ramp", "duration": {"unit": "day", "count": 10}, "rate_cards": [{"price": fee}]},
+        {
+            "key": "full",
+            "rate_cards": [{"price": {**fee, "price": {"model": "flat", "amount": "31"}}}],
+            "entitlements": [{"type": "boolean", "feature": "sso"}],
+        },
+    ]
+    plan = {"key": "ramp", "currency": "EUR", "prices": [fee]}
+    assert (await api.call("POST", "/v1/plans", plan)).status == 201
+    draft = await api.call("POST", "/v1/plans/ramp/versions", {"phases": phases})
+    assert draft.status == 201, draft.body
+    published = await api.call("POST", "/v1/plans/ramp/versions/2/publish", {})
+    assert published.status == 200, published.body
+    made.clock.at = datetime(2026, 6, 21, tzinfo=UTC)
+    created = (await api.post("", {"customer": "acme", "plan": "ramp"})).body
+    assert (created["status"], created["trial_end_at"], created["next_close_at"]) == (
+        "trialing",
+        "2026-07-01T00:00:00Z",
+        "2026-08-01T00:00:00Z",
+    )
+    [sso] = (await last_contract(made, "cus_acme")).entitlements
+    assert (sso.starts_at, sso.ends_at) == (datetime(2026, 7, 11, tzinfo=UTC), None)
+    made.clock.at = AUGUST + timedelta(days=1)
+    await api.close()
+    assert await amounts(api, created["id"]) == [[("fee", "1", "5.00"), ("fee", "1", "21.00")]]
+
+
 async def test_add_ons_are_taken_on_and_off_and_billed_and_granted_for_their_units(api: LifeApi, made: Books) -> None:
     subscription_id = await made.subscribe("acme", JULY)
     feature = {"key": "calls", "kind": "metered", "meter": "count"}
