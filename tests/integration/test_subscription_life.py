@@ -162,6 +162,7 @@ async def test_a_downgrade_at_period_end_waits_and_can_be_withdrawn(api: LifeApi
     fees = [[line for line in lines if line[0] == "fee"] for lines in await amounts(api, subscription_id)]
     assert fees == [[("fee", "1", "9.30"), ("fee", "1", "217.00")], [("fee", "1", "31.00")]]
     assert (await api.get(f"/subscriptions/{subscription_id}")).body["plan_version_id"] == "plv_1"
+    assert (await row(made, subscription_id)).plan_version_id == "plv_1"
 
 
 async def test_a_pause_bills_and_grants_nothing_until_it_is_resumed(api: LifeApi, made: Books) -> None:
