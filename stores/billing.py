@@ -70,7 +70,7 @@ async def read_usage(
 
     Raises `Unavailable`; its kind TookTooLong where one range alone is more than the server reads in time.
     """
-    wanted = [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
+    wanted = _wanted(ranges)
     reads = [
         asyncio.create_task(_in_parts(side, clickhouse, meters, wanted, cut))
         for side in (usage_of_many, recount_of_many)
@@ -86,12 +86,13 @@ async def read_usage(
 async def read_windows(
     clickhouse: ClickhouseClient, meters: Mapping[str, Meter], ranges: Mapping[Scope, _Ranges], cut: int
 ) -> dict[BilledMeter, Counted]:
-    """As `read_usage`, from the windows alone: for what is shown and never billed, so no recount verifies it."""
-    wanted = [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
-    if not wanted:
-        return {}
-    values = await _in_parts(usage_of_many, clickhouse, meters, wanted, cut)
+    """`read_usage` without its recount, for what is shown and not billed. Raises `Unavailable`."""
+    values = await _in_parts(usage_of_many, clickhouse, meters, _wanted(ranges), cut)
     return {billed: Counted(value=value, recount=value) for billed, value in values.items()}
+
+
+def _wanted(ranges: Mapping[Scope, _Ranges]) -> _Wanted:
+    return [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
 
 
 async def _in_parts(
