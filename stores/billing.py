@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from domain.billed_parts import meters_sold, parts_of
 from domain.billing import counted_by, period_ranges, recomputed
 from domain.subscriptions.fold import fold
-from domain.subscriptions.holding import is_plain, paid_since
+from domain.subscriptions.holding import paid_since
 from schemas.billing import BilledMeter, BilledPart, Contracts, Counted, Recomputation
 from schemas.closing import ClosableSubscription, DuePeriod
 from schemas.invoices import KeptInvoice
@@ -70,7 +70,7 @@ async def read_usage(
 
     Raises `Unavailable`; its kind TookTooLong where one range alone is more than the server reads in time.
     """
-    wanted = [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
+    wanted = _wanted(ranges)
     reads = [
         asyncio.create_task(_in_parts(side, clickhouse, meters, wanted, cut))
         for side in (usage_of_many, recount_of_many)
@@ -86,12 +86,13 @@ async def read_usage(
 async def read_windows(
     clickhouse: ClickhouseClient, meters: Mapping[str, Meter], ranges: Mapping[Scope, _Ranges], cut: int
 ) -> dict[BilledMeter, Counted]:
-    """As `read_usage`, from the windows alone: for what is shown and never billed, so no recount verifies it."""
-    wanted = [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
-    if not wanted:
-        return {}
-    values = await _in_parts(usage_of_many, clickhouse, meters, wanted, cut)
+    """`read_usage` without its recount, for what is shown and not billed. Raises `Unavailable`."""
+    values = await _in_parts(usage_of_many, clickhouse, meters, _wanted(ranges), cut)
     return {billed: Counted(value=value, recount=value) for billed, value in values.items()}
+
+
+def _wanted(ranges: Mapping[Scope, _Ranges]) -> _Wanted:
+    return [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
 
 
 async def _in_parts(
@@ -151,6 +152,6 @@ async def _held_then(conn: AsyncConnection, invoice: KeptInvoice) -> ClosableSub
     if history:
         life = fold(history)
         start_at, version_id = paid_since(life), life.plans[0].plan_version_id
-        return replace(held, start_at=start_at, plan_version_id=version_id, life=None if is_plain(life) else life)
+        return replace(held, start_at=start_at, plan_version_id=version_id, life=life)
     # Made before there were histories: it had one plan version, that of its lines.
     return replace(held, plan_version_id=await plan_version_of(conn, invoice.id) or held.plan_version_id, life=None)
