@@ -1,10 +1,14 @@
 """`/v1/invoices`: what closed periods came to. Finalized ones never change."""
 
-from litestar import Controller, get
+from typing import Any
+
+from litestar import Controller, MediaType, Request, Response, get
 
 from api.auth import Principal, require
 from api.conventions import Page, PageLimit, page_of
 from api.deps import ApiDeps
+from api.invoice_documents import document_of
+from api.rendering import CSV, HTML, PDF
 from api.usage_question import clickhouse_of
 from schemas.billing import Recomputation
 from schemas.invoices import KeptInvoice
@@ -48,7 +52,16 @@ class InvoicesController(Controller):
         return await recompute(deps.engine, clickhouse_of(deps), principal.scope, invoice)
 
     @get("/{invoice:str}", guards=[require("invoices:read")])
-    async def get(self, invoice: str, principal: Principal, deps: ApiDeps) -> KeptInvoice:
-        """By id or number. `steps` of a line say how its amount came about."""
+    async def get(
+        self, request: Request[Any, Any, Any], invoice: str, principal: Principal, deps: ApiDeps
+    ) -> Response[KeptInvoice]:
+        """By id or number. `steps` of a line say how its amount came about.
+
+        `Accept: application/pdf`, `text/html` and `text/csv` answer its document.
+        """
+        wanted = request.accept.best_match([MediaType.JSON, PDF, HTML, CSV])
+        if wanted in (PDF, HTML, CSV):
+            return await document_of(request, deps, principal, invoice, wanted)
         async with transaction(deps.engine) as conn:
-            return await invoices.get_invoice(conn, principal.scope, invoice)
+            found = await invoices.get_invoice(conn, principal.scope, invoice)
+        return Response(found, media_type=MediaType.JSON, headers={"vary": "Accept"})

@@ -3,7 +3,7 @@
 from documents.csv_lines import invoice_csv
 from documents.explain import explain_invoice
 from documents.html_page import invoice_html
-from documents.invoice import customer_party, invoice_document
+from documents.invoice import invoice_document
 from documents.pdf import invoice_pdf
 
-__all__ = ["customer_party", "explain_invoice", "invoice_csv", "invoice_document", "invoice_html", "invoice_pdf"]
+__all__ = ["explain_invoice", "invoice_csv", "invoice_document", "invoice_html", "invoice_pdf"]

@@ -6,7 +6,7 @@ from importlib.resources import files
 from documents.markup import Html, element, joined
 from schemas.documents import DocumentLine, DocumentRow, DocumentStep, InvoiceDocument, Party
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STRONG = ("total", "amount_due")
 
 
@@ -17,7 +17,7 @@ def invoice_html(document: InvoiceDocument) -> bytes:
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
         element("meta", name="robots", content="noindex"),
         element("title", f"{title} \N{MIDDLE DOT} {document.seller.name}"),
         element("style", Html(_style())),

@@ -1,6 +1,6 @@
 """From an invoice as it is kept to one as it is shown. Refuses to show sums that do not add up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -8,7 +8,6 @@ from documents import texts
 from documents.lines import document_line
 from domain.errors import Invalid
 from domain.money import total
-from schemas.customers import Customer
 from schemas.documents import DocumentRow, InvoiceDocument, InvoiceExtras, Party, Seller, Shown
 from schemas.invoices import KeptInvoice
 from schemas.prices import PlanPrice
@@ -16,11 +15,6 @@ from schemas.prices import PlanPrice
 _STAMPS = {"draft": "Draft", "void": "Void", "uncollectible": "Uncollectible"}
 _PAYABLE = ("open", "uncollectible")
 _NO_EXTRAS = InvoiceExtras()
-
-
-def customer_party(customer: Customer, details: Sequence[str] = ()) -> Party:
-    """The customer by name, else by the id that its own systems use, else by ours."""
-    return Party(name=customer.name or customer.external_id or customer.id, details=tuple(details))
 
 
 def invoice_document(

@@ -15,8 +15,8 @@ _STEPS = {
     "units": "Units",
     "free_units": "Included units",
     "packages": "Packages",
-    "tier_units": "Tier, per unit",
-    "tier_flat": "Tier, flat price",
+    "tier_units": "per unit",
+    "tier_flat": "flat price",
     "rate": "Share of the amount",
     "event_fixed": "Fixed amount per event",
     "event_minimum": "Minimum per event",
@@ -33,11 +33,12 @@ _STEPS = {
     "proration": "Outside the billed part of the period",
 }
 _SHARES = frozenset({"rate"})
+_TIERED = frozenset({"tier_units", "tier_flat"})
 
 
 def document_step(step: RatedStep, currency: str) -> DocumentStep:
     """An adjustment has an amount only; the price of a share is a percentage of it."""
-    label, amount = _STEPS.get(step.kind, in_words(step.kind)), texts.money(step.amount, currency).text
+    label, amount = _label(step), texts.money(step.amount, currency).text
     if step.kind in ADJUSTMENTS:
         return DocumentStep(label=label, units="", quantity="", unit_amount="", amount=amount)
     return DocumentStep(
@@ -56,6 +57,16 @@ def step_sentence(step: RatedStep, currency: str) -> str:
         return f"{shown.label}: {shown.amount}"
     units = f" ({shown.units})" if shown.units else ""
     return f"{shown.label}{units}: {shown.quantity} \N{MULTIPLICATION SIGN} {shown.unit_amount} = {shown.amount}"
+
+
+def _label(step: RatedStep) -> str:
+    """What it is, of which tier, and which values, hours or discount it is for: `Units, region=eu`."""
+    kind = _STEPS.get(step.kind, in_words(step.kind))
+    if step.kind == "discount" and step.label:  # its label begins with its place: `1: Loyalty`
+        return f"{kind} {texts.clean(step.label).replace(': ', ', ', 1)}"
+    tier = "Tier" if step.tier is None else f"Tier {step.tier}"
+    named = [tier, kind[:1].lower() + kind[1:]] if step.tier is not None or step.kind in _TIERED else [kind]
+    return ", ".join([*named, texts.clean(step.label)] if step.label else named)
 
 
 def _unit_amount(step: RatedStep, currency: str) -> str:

@@ -76,6 +76,11 @@ def value(state: AggregateState, aggregation: Aggregation) -> Decimal | None:
             return state.lowest if aggregation == "min" else state.highest
 
 
+def is_additive(aggregation: Aggregation) -> bool:
+    """Whether the values of parts sum to the value of the whole."""
+    return aggregation in ("count", "sum")
+
+
 def average(total: Decimal, values: int) -> Decimal | None:
     """The mean of `values` values, to 12 digits after the point; None of nothing."""
     return round_half_away(Fraction(total) / values, FRACTION_DIGITS) if values else None

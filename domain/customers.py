@@ -7,12 +7,13 @@ from schemas.customers import MAX_ALIASES, Customer
 
 
 def validate_customer(customer: Customer, id_prefix: str) -> None:
-    """Raises Invalid `unknown_timezone`, `unknown_currency`, `too_many_aliases`, `reference_repeated`,
+    """Raises Invalid `unknown_timezone`, `unknown_currency`, `email_malformed`, `too_many_aliases`, `reference_repeated`,
     `reference_reserved` (looks like an id), `reference_malformed` (control characters, or blanks at an end).
     """
     zone_of(customer.timezone)
     if customer.currency is not None:
         minor_units(customer.currency)
+    check_email(customer.email)
     if len(customer.aliases) > MAX_ALIASES:
         raise invalid_field("/aliases", "too_many_aliases", f"at most {MAX_ALIASES} aliases are taken")
     named = [*([] if customer.external_id is None else [("/external_id", customer.external_id)])]
@@ -30,6 +31,18 @@ def validate_customer(customer: Customer, id_prefix: str) -> None:
         if reference in seen:
             raise invalid_field(pointer, "reference_repeated", f"{reference!r} stands there twice")
         seen.add(reference)
+
+
+def check_email(email: str | None) -> None:
+    """Raises Invalid `email_malformed` for what no letter can reach: it is to be told before it is printed.
+
+    Whether it exists, only a letter to it can tell.
+    """
+    if email is None:
+        return
+    name, _, host = email.rpartition("@")
+    if not (name and host and email.isprintable() and " " not in email):
+        raise invalid_field("/email", "email_malformed", "an e-mail address is a name, an @ and a host, without blanks")
 
 
 def references_of(customer: Customer) -> list[str]:

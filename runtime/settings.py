@@ -102,6 +102,10 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A request whose key is not known is answered 503 when its look-up takes longer."""
     key_renewal_wait_s: float = 1.0
     """A request of a known key waits for its look-up at most so long; then the key counts as it was known."""
+    renders_at_once: int = 2
+    """Documents of invoices that a process makes at a time, each on a core of its own."""
+    font_folders: str = ""
+    """Folders with fonts for signs that ours have no letters for, comma separated."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):

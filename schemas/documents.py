@@ -53,7 +53,7 @@ class InvoiceExtras(Struct, frozen=True, kw_only=True):
 class DocumentStep(Struct, frozen=True, kw_only=True):
     """One step of a rating, in words and figures."""
 
-    label: str  # "Tier price", "Packages", ...
+    label: str  # "Tier 2, per unit", "Packages", ...
     units: str  # which units of the whole quantity: "first 1,000", "over 1,000 to 3,005"
     quantity: str
     unit_amount: str

@@ -5,11 +5,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from domain.billed_parts import meters_sold, parts_of
 from domain.billing import counted_by, period_ranges, recomputed
-from schemas.billing import BilledMeter, Contracts, Counted, Recomputation
-from schemas.closing import DuePeriod
+from domain.subscriptions.fold import fold
+from domain.subscriptions.holding import paid_since
+from schemas.billing import BilledMeter, BilledPart, Contracts, Counted, Recomputation
+from schemas.closing import ClosableSubscription, DuePeriod
+from schemas.invoices import KeptInvoice
 from schemas.meters import Meter
 from schemas.scope import Scope
 from schemas.usage import UsageRange, UsageState
@@ -19,8 +23,10 @@ from stores.clickhouse.usage_many import recount_of_many, usage_of_many
 from stores.postgres.closings import closable_subscriptions, meters_by_id
 from stores.postgres.customers import customers_by_id
 from stores.postgres.engine import transaction
-from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of
-from stores.postgres.plans import get_plan_version, plan_versions_by_id
+from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of, terms_revision_of
+from stores.postgres.plans import plan_versions_by_id
+from stores.postgres.sold import sold_of
+from stores.postgres.subscription_history import history_of
 
 _Ranges = Mapping[BilledMeter, UsageRange]
 _Wanted = Sequence[tuple[Scope, BilledMeter, UsageRange]]
@@ -33,15 +39,25 @@ _Side = Callable[
 async def read_contracts(engine: AsyncEngine, subscription_ids: Sequence[str]) -> Contracts:
     """In one transaction. Raises `Unavailable`."""
     async with transaction(engine) as conn:
-        held = await closable_subscriptions(conn, subscription_ids)
-        plans = await plan_versions_by_id(conn, sorted({one.plan_version_id for one in held.values()}))
-        meter_ids = {price.meter_id for plan in plans.values() for price in plan.prices if price.meter_id is not None}
-        return Contracts(
-            held=held,
-            plans=plans,
-            customers=await customers_by_id(conn, [one.customer_id for one in held.values()]),
-            meters=await meters_by_id(conn, sorted(meter_ids)),
-        )
+        found = await closable_subscriptions(conn, subscription_ids)
+        return await _contracts(conn, found)
+
+
+async def _contracts(conn: AsyncConnection, found: Mapping[str, ClosableSubscription]) -> Contracts:
+    """What the subscriptions are billed from, as they are given."""
+    lives = [one.life for one in found.values() if one.life is not None]
+    sold = await sold_of(conn, lives)
+    plans = await plan_versions_by_id(conn, sorted({one.plan_version_id for one in found.values()}))
+    contracts = Contracts(
+        held={name: one if one.life is None else replace(one, sold=sold) for name, one in found.items()},
+        plans=plans,
+        customers=await customers_by_id(conn, [one.customer_id for one in found.values()]),
+        meters={},
+    )
+    meter_ids = {
+        meter_id for one in contracts.held.values() for meter_id in meters_sold(one, plans[one.plan_version_id])
+    }
+    return replace(contracts, meters=await meters_by_id(conn, sorted(meter_ids)))
 
 
 async def read_usage(
@@ -54,7 +70,7 @@ async def read_usage(
 
     Raises `Unavailable`; its kind TookTooLong where one range alone is more than the server reads in time.
     """
-    wanted = [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
+    wanted = _wanted(ranges)
     reads = [
         asyncio.create_task(_in_parts(side, clickhouse, meters, wanted, cut))
         for side in (usage_of_many, recount_of_many)
@@ -65,6 +81,18 @@ async def read_usage(
         for read in reads:  # after a failure nobody waits for the other
             read.cancel()
     return {billed: Counted(value=values[billed], recount=recounts[billed]) for billed in values}
+
+
+async def read_windows(
+    clickhouse: ClickhouseClient, meters: Mapping[str, Meter], ranges: Mapping[Scope, _Ranges], cut: int
+) -> dict[BilledMeter, Counted]:
+    """`read_usage` without its recount, for what is shown and not billed. Raises `Unavailable`."""
+    values = await _in_parts(usage_of_many, clickhouse, meters, _wanted(ranges), cut)
+    return {billed: Counted(value=value, recount=value) for billed, value in values.items()}
+
+
+def _wanted(ranges: Mapping[Scope, _Ranges]) -> _Wanted:
+    return [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
 
 
 async def _in_parts(
@@ -96,21 +124,34 @@ async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Sc
     """
     async with transaction(engine) as conn:
         invoice = await get_invoice(conn, scope, reference)
-        version_id = await plan_version_of(conn, invoice.id)
         kept = await counted_by_of(conn, invoice.id)
-    contracts = await read_contracts(engine, [invoice.subscription_id])
-    held = contracts.held[invoice.subscription_id]
+        held = await _held_then(conn, invoice)
+        contracts = await _contracts(conn, {held.id: held})
+    held = contracts.held[held.id]
     plan = contracts.plans[held.plan_version_id]
-    meters = contracts.meters
-    if version_id is not None and version_id != held.plan_version_id:
-        # The subscription has another plan by now: this invoice was made with the one it had then.
-        async with transaction(engine) as conn:
-            plan = await get_plan_version(conn, scope, version_id)
-            meters = await meters_by_id(conn, [one.meter_id for one in plan.prices if one.meter_id is not None])
-        held = replace(held, plan_version_id=version_id, cadence=plan.cadence)
-    now = counted_by(contracts, held)
-    by = replace(kept, references=kept.references or now.references)
+    by = replace(kept, references=kept.references or counted_by(contracts, held).references)
     period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
     ranges = {scope: period_ranges(held, plan, period, by)}
-    usage = await read_usage(clickhouse, meters, ranges, invoice.cut)
+    usage = await read_usage(clickhouse, contracts.meters, ranges, invoice.cut)
     return recomputed(invoice, held, plan, usage)
+
+
+async def billed_parts(conn: AsyncConnection, invoice: KeptInvoice) -> list[BilledPart]:
+    """What the invoice was made of: the prices of its period, with the spans in which each was held and charged."""
+    held = await _held_then(conn, invoice)
+    contracts = await _contracts(conn, {held.id: held})
+    period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
+    return parts_of(contracts.held[held.id], contracts.plans[held.plan_version_id], period)
+
+
+async def _held_then(conn: AsyncConnection, invoice: KeptInvoice) -> ClosableSubscription:
+    """The subscription of the invoice with the terms that it was made with, whatever was changed since."""
+    held = (await closable_subscriptions(conn, [invoice.subscription_id]))[invoice.subscription_id]
+    revision = await terms_revision_of(conn, invoice.id)
+    history = () if not revision else await history_of(conn, held.id, revision)
+    if history:
+        life = fold(history)
+        start_at, version_id = paid_since(life), life.plans[0].plan_version_id
+        return replace(held, start_at=start_at, plan_version_id=version_id, life=life)
+    # Made before there were histories: it had one plan version, that of its lines.
+    return replace(held, plan_version_id=await plan_version_of(conn, invoice.id) or held.plan_version_id, life=None)

@@ -36,6 +36,9 @@ def _customer(row: Row[Any]) -> Customer:
         aliases=tuple(sorted(row.aliases)),
         timezone=row.timezone,
         currency=row.currency,
+        address=tuple(row.address),
+        email=row.email,
+        tax_id=row.tax_id,
         attributes=row.attributes,
         revision=row.revision,
         created_at=row.created_at,
@@ -56,6 +59,7 @@ async def create_customer(conn: AsyncConnection, scope: Scope, customer: Custome
         "name": customer.name,
         "timezone": customer.timezone,
         "currency": customer.currency,
+        **_printed(customer),
         "attributes": customer.attributes,
         "known_in": version,
         "created_at": customer.created_at,
@@ -76,6 +80,7 @@ async def change_customer(conn: AsyncConnection, scope: Scope, customer: Custome
             name=customer.name,
             timezone=customer.timezone,
             currency=customer.currency,
+            **_printed(customer),
             attributes=customer.attributes,
             archived_at=customer.archived_at,
             known_in=version,
@@ -86,6 +91,10 @@ async def change_customer(conn: AsyncConnection, scope: Scope, customer: Custome
     await _insert_references(conn, scope, customer)
     await _record(conn, version, scope, customer)
     return await get_customer(conn, scope, customer.id), version
+
+
+def _printed(customer: Customer) -> dict[str, Any]:
+    return {"address": list(customer.address), "email": customer.email, "tax_id": customer.tax_id}
 
 
 async def _insert_references(conn: AsyncConnection, scope: Scope, customer: Customer) -> None:

@@ -1,63 +1,42 @@
 """Invoices with their lines as they are kept. A finalized one never changes."""
 
-import itertools
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Row, or_, select, text
+from sqlalchemy import Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import NotFound
 from domain.quantities import plain_quantity
 from schemas.billing import CountedBy
+from schemas.invoice_parties import InvoiceParties
 from schemas.invoices import InvoiceLine, KeptInvoice
 from schemas.prices import RatedStep
 from schemas.scope import Scope
 from stores.postgres.copying import copy_rows
+from stores.postgres.invoice_parties import parties_now
 from stores.postgres.rows import in_scope, page
 from stores.postgres.tables import invoice_lines, invoices, prices
 
-# In one order, so that two transactions that number for the same tenants wait for one another.
-_NUMBERS = text("""
-    INSERT INTO invoice_numbers (tenant, environment, last_number)
-    SELECT tenant, environment, count FROM unnest(
-        CAST(:tenants AS text[]), CAST(:environments AS text[]), CAST(:counts AS bigint[])
-    ) AS taken (tenant, environment, count)
-    ORDER BY tenant, environment
-    ON CONFLICT (tenant, environment) DO UPDATE SET last_number = invoice_numbers.last_number + excluded.last_number
-    RETURNING tenant, environment, last_number
-""")
-
 
 class InvoiceToKeep(Struct, frozen=True, kw_only=True):
-    """`by` is what its usage was read by."""
+    """`by` is what its usage was read by, `terms_revision` the last change of the subscription that it was made with."""
 
     scope: Scope
     invoice: KeptInvoice
     by: CountedBy
-
-
-async def take_numbers(conn: AsyncConnection, scopes: Sequence[Scope]) -> Iterator[int]:
-    """A number for each of `scopes`: the next of that tenant and environment. Their rows stay locked until the
-    transaction ends, and a transaction that fails gives them back: so there is never a gap.
-    """
-    counts = Counter(scopes)
-    asked = {
-        "tenants": [scope.tenant for scope in counts],
-        "environments": [scope.environment for scope in counts],
-        "counts": list(counts.values()),
-    }
-    taken = {Scope(row.tenant, row.environment): row.last_number for row in await conn.execute(_NUMBERS, asked)}
-    following = {scope: itertools.count(taken[scope] - count + 1) for scope, count in counts.items()}
-    return (next(following[scope]) for scope in scopes)
+    terms_revision: int | None = None
 
 
 async def insert_invoices(conn: AsyncConnection, made: Sequence[InvoiceToKeep]) -> None:
-    """Two statements, whatever their number. Idempotency key: the invoice's id."""
-    await copy_rows(conn, invoices, [_invoice_values(one) for one in made])
+    """Four statements, whatever their number. Idempotency key: the invoice's id.
+
+    Each keeps who it is from and to as they are now: what is printed of it never changes.
+    """
+    parties = await parties_now(conn, [one.invoice for one in made])
+    await copy_rows(conn, invoices, [_invoice_values(one, parties[one.invoice.id]) for one in made])
     lines = [
         _line_values(one.invoice.id, position, line, one.by.generations)
         for one in made
@@ -100,6 +79,13 @@ async def plan_version_of(conn: AsyncConnection, invoice_id: str) -> str | None:
     return found
 
 
+async def terms_revision_of(conn: AsyncConnection, invoice_id: str) -> int | None:
+    """Up to which change of its subscription's history the invoice was made; None for one of before there were any."""
+    query = select(invoices.c.terms_revision).where(invoices.c.id == invoice_id)
+    found: int | None = (await conn.execute(query)).scalar_one()
+    return found
+
+
 async def list_invoices(
     conn: AsyncConnection,
     scope: Scope,
@@ -127,7 +113,7 @@ async def _with_lines(conn: AsyncConnection, rows: Sequence[Row[Any]]) -> list[K
     return [_invoice(row, lines[row.id]) for row in rows]
 
 
-def _invoice_values(made: InvoiceToKeep) -> dict[str, Any]:
+def _invoice_values(made: InvoiceToKeep, parties: InvoiceParties) -> dict[str, Any]:
     invoice = made.invoice
     return {
         "id": invoice.id,
@@ -147,6 +133,8 @@ def _invoice_values(made: InvoiceToKeep) -> dict[str, Any]:
         "as_of": invoice.as_of,
         "issued_at": invoice.issued_at,
         "customer_references": list(made.by.references),
+        "parties": msgspec.json.encode(parties).decode(),
+        "terms_revision": made.terms_revision,
     }
 
 

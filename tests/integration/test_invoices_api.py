@@ -1,29 +1,17 @@
 """`/v1/invoices` on invoices that a closing made."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest_asyncio
 from msgspec.structs import replace
 from sqlalchemy import text
-from temporalio.testing import ActivityEnvironment
 
-from api.app import Api, create_app
-from api.auth import Authenticator
-from api.deps import ApiDeps
-from api.limits_view import LimitsView
-from runtime.clock import SystemClock
-from runtime.settings import Settings
-from schemas.closing import ClosingBatch, DueQuestion
-from stores.kafka import Producer
+from api.app import Api
 from stores.postgres.customers import change_customer, get_customer
 from stores.postgres.engine import transaction
-from stores.postgres.keys import ApiKeys
-from tests.support.asgi import request
 from tests.support.closing import SCOPE, Books, books, call
-from tests.support.usage_events import ENVIRONMENT, TENANT
+from tests.support.invoices_http import api_of, close_all, get, key
 
 MAY, JUNE = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6))
 
@@ -34,41 +22,13 @@ async def made(postgres_url: str, clickhouse_url: str) -> AsyncIterator[Books]:
         await found.subscribe("acme", MAY)
         await found.subscribe("bolt", JUNE)
         await found.count([call(1, "acme", JUNE, "ann")])
-        activities, run = found.activities(), ActivityEnvironment().run
-        cutoff = (await run(activities.take_cutoff)).cutoff
-        assert cutoff is not None
-        page = await run(activities.find_due, DueQuestion(cutoff=cutoff))
-        await run(activities.close_batch, ClosingBatch(cutoff=cutoff, periods=page.periods))
+        await close_all(found)
         yield found
 
 
 @pytest_asyncio.fixture
 async def app(made: Books) -> Api:
-    settings = Settings()
-    keys = ApiKeys(made.engine, SystemClock(), made.ids)
-    return create_app(
-        ApiDeps(
-            settings=settings,
-            clock=SystemClock(),
-            ids=made.ids,
-            engine=made.engine,
-            producer=Producer(settings.kafka),
-            auth=Authenticator(keys, 2.0, asyncio.get_running_loop().time),
-            limits=LimitsView(settings.kafka),
-            stopping=asyncio.Event(),
-            clickhouse=made.clickhouse,
-        )
-    )
-
-
-async def key(made: Books, *scopes: str, tenant: str = TENANT) -> dict[str, str]:
-    _, secret = await ApiKeys(made.engine, SystemClock(), made.ids).create(tenant, ENVIRONMENT, scopes)
-    return {"authorization": f"Bearer {secret.reveal()}"}
-
-
-async def get(app: Api, url: str, headers: dict[str, str]) -> tuple[int, Any]:
-    async with request(app, "GET", url, headers) as answer:
-        return answer.status, await answer.json()
+    return api_of(made)
 
 
 async def test_invoices_are_listed_with_lines_by_customer_and_page(app: Api, made: Books) -> None:

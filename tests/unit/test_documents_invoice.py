@@ -1,13 +1,13 @@
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from documents import customer_party
+from documents.steps import document_step
 from domain.errors import Invalid
-from schemas.customers import Customer
-from schemas.documents import ChargeRow, InvoiceDocument, InvoiceExtras, Party
+from schemas.documents import ChargeRow, InvoiceDocument, InvoiceExtras
 from schemas.prices import (
     FlatPrice,
     GraduatedPrice,
@@ -97,12 +97,40 @@ def test_steps_say_which_units_they_cover_and_rounding_is_a_step_of_its_own() ->
     [shown] = document([line(price, "3020.5")], prices={"pri_1": plan_price(price)}).lines
     assert [(step.label, step.units, step.quantity, step.unit_amount, step.amount) for step in shown.steps] == [
         ("Included units", "first 10", "10", "0.00", "0.00"),
-        ("Tier, per unit", "over 10 to 1,010", "1,000", "0.00", "0.00"),
-        ("Tier, per unit", "over 1,010 to 3,020.5", "2,010.5", "0.001", "2.0105"),
-        ("Tier, flat price", "over 1,010 to 3,020.5", "1", "5.00", "5.00"),
+        ("Tier 1, per unit", "over 10 to 1,010", "1,000", "0.00", "0.00"),
+        ("Tier 2, per unit", "over 1,010 to 3,020.5", "2,010.5", "0.001", "2.0105"),
+        ("Tier 2, flat price", "over 1,010 to 3,020.5", "1", "5.00", "5.00"),
     ]
     assert (shown.exact_amount.plain, shown.rounding, shown.amount.plain) == ("7.0105", "−0.0005", "7.01")
     assert shown.pricing == "graduated tiers"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tier", "label", "shown"),
+    [
+        ("tier_units", 2, "", "Tier 2, per unit"),
+        ("tier_units", None, "", "Tier, per unit"),
+        ("rate", 3, "", "Tier 3, share of the amount"),
+        ("units", None, "region=eu, model=\u202ebig", "Units, region=eu, model=big"),
+        ("discount", None, "1: Loyalty", "Discount 1, Loyalty"),
+        ("discount", None, "", "Discount"),
+        ("unheard_of", None, "", "Unheard of"),
+    ],
+)
+def test_a_step_says_its_tier_and_the_values_or_the_discount_it_is_for(
+    kind: Any, tier: int | None, label: str, shown: str
+) -> None:
+    step = RatedStep(
+        kind=kind,
+        from_quantity=D(0),
+        to_quantity=D(1),
+        quantity=D(1),
+        unit_amount=D(1),
+        amount=D(1),
+        tier=tier,
+        label=label,
+    )
+    assert document_step(step, "USD").label == shown
 
 
 def test_a_lump_shows_its_amount_only() -> None:
@@ -162,22 +190,3 @@ def test_an_unknown_zone_is_refused() -> None:
     with pytest.raises(Invalid) as refused:
         document([lump("1.00")], zone="Mars/Olympus")
     assert refused.value.code == "unknown_timezone"
-
-
-@pytest.mark.parametrize(
-    ("name", "external_id", "shown"), [("Acme", "acme", "Acme"), ("", "acme", "acme"), ("", None, "cus_1")]
-)
-def test_a_customer_without_a_name_is_called_by_its_id(name: str, external_id: str | None, shown: str) -> None:
-    customer = Customer(
-        id="cus_1",
-        external_id=external_id,
-        name=name,
-        aliases=(),
-        timezone="UTC",
-        currency=None,
-        attributes={},
-        revision=1,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        archived_at=None,
-    )
-    assert customer_party(customer, ["Street 1"]) == Party(name=shown, details=("Street 1",))
