@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 from domain.conditions import validate_filter
 from domain.errors import FieldError, Invalid
+from domain.expressions import parse_expression
 from domain.properties import validate_path
 from schemas.meters import MeterSpec
 
@@ -20,8 +22,8 @@ def validate_meter(spec: MeterSpec, pointer: str = "") -> None:
     """Raises Invalid with every wrong field as a detail; its code is the first one's.
 
     Codes: `key_malformed`, `event_types_missing`, `event_type_malformed`, `value_property_missing`,
-    `value_property_unused` (count reads none), `path_malformed`, `filter_value_mismatch`, `too_many_filters`,
-    `too_many_dimensions`, `dimension_repeated`.
+    `value_property_unused` (count reads none), `value_ambiguous` (a property and an expression), `path_malformed`,
+    those of `parse_expression`, `filter_value_mismatch`, `too_many_filters`, `too_many_dimensions`, `dimension_repeated`.
     """
     errors: list[FieldError] = []
 
@@ -31,19 +33,11 @@ def validate_meter(spec: MeterSpec, pointer: str = "") -> None:
     if not _KEY.fullmatch(spec.key):
         note("key", "key_malformed", "a key is 1 to 64 letters, digits, points, dashes or underscores")
     _event_types(spec, note)
-    if spec.aggregation == "count" and spec.value_property is not None:
-        note("value_property", "value_property_unused", "count counts events and reads no property")
-    elif spec.aggregation != "count" and spec.value_property is None:
-        note("value_property", "value_property_missing", f"the aggregation {spec.aggregation} reads a property")
-    elif spec.value_property is not None:
-        _path("value_property", spec.value_property, note)
+    _value(spec, note)
     if len(spec.filters) > MAX_FILTERS:
         note("filters", "too_many_filters", f"at most {MAX_FILTERS} filters are taken")
     for index, condition in enumerate(spec.filters):
-        try:
-            validate_filter(condition)
-        except Invalid as invalid:
-            note(f"filters/{index}", invalid.code, invalid.message)
+        _taken(f"filters/{index}", partial(validate_filter, condition), note)
     _dimensions(spec, note)
     if errors:
         raise Invalid(errors[0].code, errors[0].message, errors)
@@ -52,11 +46,34 @@ def validate_meter(spec: MeterSpec, pointer: str = "") -> None:
 Note = Callable[[str, str, str], None]
 
 
-def _path(at: str, path: str, note: Note) -> None:
+def _value(spec: MeterSpec, note: Note) -> None:
+    """What is summed, averaged, ...: a property or an expression, and nothing where events are counted."""
+    given = {"value_property": spec.value_property, "value_expression": spec.value_expression}
+    named = [name for name, value in given.items() if value is not None]
+    if spec.aggregation == "count":
+        for name in named:
+            note(name, "value_property_unused", "count counts events and reads no property")
+        return
+    if not named:
+        message = f"the aggregation {spec.aggregation} reads a property: name it, or give an expression of several"
+        note("value_property", "value_property_missing", message)
+    if len(named) > 1:
+        note("value_expression", "value_ambiguous", "a meter reads either a property or an expression: leave one out")
+    if spec.value_property is not None:
+        _path("value_property", spec.value_property, note)
+    if spec.value_expression is not None:
+        _taken("value_expression", partial(parse_expression, spec.value_expression), note)
+
+
+def _taken(at: str, check: Callable[[], object], note: Note) -> None:
     try:
-        validate_path(path)
+        check()
     except Invalid as invalid:
         note(at, invalid.code, invalid.message)
+
+
+def _path(at: str, path: str, note: Note) -> None:
+    _taken(at, partial(validate_path, path), note)
 
 
 def _event_types(spec: MeterSpec, note: Note) -> None:

@@ -32,6 +32,7 @@ class MeterSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     event_types: tuple[str, ...]
     aggregation: Aggregation
     value_property: str | None = None  # path `a.b.c`; none for `count`
+    value_expression: str | None = None  # instead of a property: arithmetic over several (`domain.expressions`)
     filters: tuple[MeterFilter, ...] = ()  # all must hold
     dimensions: tuple[str, ...] = ()  # paths; the order is the order of the stored values
     non_negative: bool = False  # a negative value is an issue
@@ -48,6 +49,7 @@ class Meter(Struct, frozen=True, kw_only=True):
     event_types: tuple[str, ...]
     aggregation: Aggregation
     value_property: str | None = None
+    value_expression: str | None = None
     filters: tuple[MeterFilter, ...] = ()
     dimensions: tuple[str, ...] = ()
     non_negative: bool = False
