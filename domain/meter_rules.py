@@ -5,10 +5,10 @@ from collections.abc import Callable
 from functools import partial
 
 from domain.conditions import validate_filter
-from domain.errors import FieldError, Invalid
+from domain.errors import FieldError, Invalid, invalid_field
 from domain.expressions import parse_expression
 from domain.properties import validate_path
-from schemas.meters import MeterSpec
+from schemas.meters import Aggregation, Meter, MeterSpec
 
 MAX_EVENT_TYPES = 100
 MAX_TYPE_LENGTH = 255
@@ -23,7 +23,8 @@ def validate_meter(spec: MeterSpec, pointer: str = "") -> None:
 
     Codes: `key_malformed`, `event_types_missing`, `event_type_malformed`, `value_property_missing`,
     `value_property_unused` (count reads none), `value_ambiguous` (a property and an expression), `path_malformed`,
-    those of `parse_expression`, `filter_value_mismatch`, `too_many_filters`, `too_many_dimensions`, `dimension_repeated`.
+    those of `parse_expression`, `percent_unused`, `carry_unused`, `filter_value_mismatch`, `too_many_filters`,
+    `too_many_dimensions`, `dimension_repeated`.
     """
     errors: list[FieldError] = []
 
@@ -34,6 +35,10 @@ def validate_meter(spec: MeterSpec, pointer: str = "") -> None:
         note("key", "key_malformed", "a key is 1 to 64 letters, digits, points, dashes or underscores")
     _event_types(spec, note)
     _value(spec, note)
+    if spec.percent is not None:
+        _taken("percent", partial(check_percent, spec.aggregation, "/percent"), note)
+    if not spec.carry and spec.aggregation != "weighted_sum":
+        note("carry", "carry_unused", f"only weighted_sum carries a level, and this meter is a {spec.aggregation}")
     if len(spec.filters) > MAX_FILTERS:
         note("filters", "too_many_filters", f"at most {MAX_FILTERS} filters are taken")
     for index, condition in enumerate(spec.filters):
@@ -41,6 +46,32 @@ def validate_meter(spec: MeterSpec, pointer: str = "") -> None:
     _dimensions(spec, note)
     if errors:
         raise Invalid(errors[0].code, errors[0].message, errors)
+
+
+def check_percent(aggregation: Aggregation, pointer: str) -> None:
+    """Whether it takes a percent. Raises Invalid `percent_unused`."""
+    if aggregation != "percentile":
+        message = f"only percentile takes a percent, and this meter is a {aggregation}: leave it out"
+        raise invalid_field(pointer, "percent_unused", message)
+
+
+def check_billable(meter: Meter, pointer: str) -> None:
+    """Whether a price may bill what `meter` counts. Raises Invalid `meter_not_billable`: a percentile is approximate."""
+    if meter.aggregation == "percentile":
+        message = f"the meter {meter.key!r} is a percentile, which is approximate and never billed: price another meter"
+        raise invalid_field(pointer, "meter_not_billable", message)
+
+
+def check_limited(meter: Meter, pointer: str) -> None:
+    """Whether a feature may be limited by what `meter` counts. Raises Invalid `meter_not_limited`.
+
+    Balances are kept from changes of their own period: a level depends on what came before it, a percentile on all values.
+    """
+    if meter.aggregation in {"weighted_sum", "percentile"}:
+        message = (
+            f"balances of a {meter.aggregation} are not kept: {meter.key!r} cannot limit a feature, take another meter"
+        )
+        raise invalid_field(pointer, "meter_not_limited", message)
 
 
 Note = Callable[[str, str, str], None]

@@ -55,7 +55,10 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class UsageState(Struct, frozen=True, kw_only=True):
-    """What was counted of one meter in one range, enough for every aggregation. `uniques` is exact."""
+    """What was counted of one meter in one range. `uniques` is exact.
+
+    `percentile` and `weighted` (the level, weighed by time) are there only where they were read: no window holds them.
+    """
 
     matches: int = 0
     values: int = 0
@@ -64,13 +67,19 @@ class UsageState(Struct, frozen=True, kw_only=True):
     highest: Decimal | None = None
     latest: Latest | None = None
     uniques: int = 0
+    percentile: Decimal | None = None
+    weighted: Decimal | None = None
 
 
 class UsageRange(Struct, frozen=True, kw_only=True):
-    """One of many ranges to read at once: a meter's usage of one customer, by all its references."""
+    """One of many ranges to read at once: a meter's usage of one customer, by all its references.
+
+    `carry` is asked of levels alone: whether the one from before the range counts in it.
+    """
 
     meter_id: str
     generation: int
     references: tuple[str, ...]
     start: datetime
     end: datetime
+    carry: bool = True

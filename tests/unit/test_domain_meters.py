@@ -6,7 +6,7 @@ import pytest
 from domain.aggregates import fold, value
 from domain.errors import Invalid
 from domain.events import decode_properties
-from domain.meter_rules import validate_meter
+from domain.meter_rules import check_billable, check_limited, validate_meter
 from domain.meters import CompiledMeters, compile_meters
 from schemas.meters import Aggregation, FilterOp, FilterScalar, Meter, MeterFilter, MeterSpec
 
@@ -223,6 +223,9 @@ GOOD: dict[str, Any] = {"key": "tokens", "event_types": ("t",), "aggregation": "
             {"value_property": None, "value_expression": "(" * 40 + "a" + ")" * 40},
             "/value_expression expression_too_deep",
         ),
+        ({"percent": 90}, "/percent percent_unused"),
+        ({"carry": False}, "/carry carry_unused"),
+        ({"aggregation": "weighted_sum", "value_property": None}, "/value_property value_property_missing"),
         ({"dimensions": ("a", "a")}, "/dimensions dimension_repeated"),
         ({"dimensions": ("",)}, "/dimensions/0 path_malformed"),
         ({"dimensions": tuple(f"d{n}" for n in range(17))}, "/dimensions too_many_dimensions"),
@@ -287,3 +290,38 @@ def test_an_expression_tells_unique_values_apart_as_numbers() -> None:
     ]
     (column,) = compiled.columns("t", events)
     assert (column.keys, column.issues) == (["0", "1", "1"], [(3, "not_a_number")])
+
+
+def test_levels_and_percentiles_take_what_is_theirs() -> None:
+    validate_meter(MeterSpec(**(GOOD | {"aggregation": "percentile", "percent": 99})))
+    validate_meter(MeterSpec(**(GOOD | {"aggregation": "weighted_sum", "carry": False})))
+
+
+def test_a_percentile_is_never_billed_and_everything_else_is() -> None:
+    aggregations: tuple[Aggregation, ...] = (
+        "count",
+        "unique_count",
+        "sum",
+        "min",
+        "max",
+        "avg",
+        "latest",
+        "weighted_sum",
+    )
+    for aggregation in aggregations:
+        check_billable(meter(aggregation), "/prices/0/meter")
+    with pytest.raises(Invalid) as refused:
+        check_billable(meter("percentile"), "/prices/2/meter")
+    (detail,) = refused.value.details
+    assert (detail.pointer, detail.code) == ("/prices/2/meter", "meter_not_billable")
+
+
+def test_only_what_balances_add_up_limits_a_feature() -> None:
+    aggregations: tuple[Aggregation, ...] = ("count", "unique_count", "sum", "min", "max", "avg", "latest")
+    for aggregation in aggregations:
+        check_limited(meter(aggregation), "/meter")
+    refused_ones: tuple[Aggregation, ...] = ("weighted_sum", "percentile")
+    for aggregation in refused_ones:
+        with pytest.raises(Invalid) as refused:
+            check_limited(meter(aggregation), "/meter")
+        assert refused.value.code == "meter_not_limited"
