@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from schemas.deltas import Latest
 from schemas.meters import Meter
@@ -58,6 +58,7 @@ class UsageState(Struct, frozen=True, kw_only=True):
     """What was counted of one meter in one range. `uniques` is exact.
 
     `percentile` and `weighted` (the level, weighed by time) are there only where they were read: no window holds them.
+    UNSET says of the level that it was not read, None that there is none.
     """
 
     matches: int = 0
@@ -68,7 +69,7 @@ class UsageState(Struct, frozen=True, kw_only=True):
     latest: Latest | None = None
     uniques: int = 0
     percentile: Decimal | None = None
-    weighted: Decimal | None = None
+    weighted: Decimal | UnsetType | None = UNSET
 
 
 class UsageRange(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from msgspec import UNSET
+
 from domain.aggregates import value
 from schemas.deltas import Latest
 from schemas.meters import AggregateState, Aggregation
@@ -113,13 +115,18 @@ def _latest(row: Sequence[Any]) -> Latest:
 
 
 def value_of(state: UsageState, aggregation: Aggregation) -> Decimal | None:
-    """`domain.aggregates.value` of what was read: of nothing, `count`, `unique_count` and `sum` are 0, others None."""
+    """`domain.aggregates.value` of what was read: of nothing, `count`, `unique_count` and `sum` are 0, others None.
+
+    Raises ValueError for a level that was not read: `stores.clickhouse.levels_many` reads it.
+    """
     match aggregation:
         case "unique_count":
             return Decimal(state.uniques)
         case "percentile":
             return state.percentile if state.values else None
         case "weighted_sum":
+            if state.weighted is UNSET:
+                raise ValueError("the level was not read")
             return state.weighted
         case _:
             return value(_folded(state), aggregation)

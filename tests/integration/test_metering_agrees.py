@@ -15,6 +15,7 @@ from domain.block_decoding import decode_block
 from domain.blocks import Outcomes, judge_block
 from domain.catalog import Catalog, CatalogLog
 from domain.events import decode_properties
+from domain.expressions import compile_reads
 from domain.metering import MeterEvent, Placed, matches_of, measured, usage_of
 from domain.meters import EVALUATOR
 from domain.money import EXACT
@@ -29,6 +30,7 @@ from schemas.usage import UsageQuery, UsageRange
 from stores.clickhouse.aggregates import COLUMNS_OF, FROM_EVENTS_ALONE, columns_of, value_of
 from stores.clickhouse.blocks import BlockConstants, encode_block, insert_block
 from stores.clickhouse.client import ClickhouseClient
+from stores.clickhouse.issues import meter_issues
 from stores.clickhouse.levels_many import levels_of_many, recounted_levels_of_many
 from stores.clickhouse.usage import UsageStore
 from stores.clickhouse.usage_many import recount_of_many, usage_of_many
@@ -227,3 +229,22 @@ async def test_issues_are_stored_by_their_codes_and_never_matched(client: Clickh
             expected[meter.id, code] += 1
     assert {(meter, code): count for meter, code, count in found} == expected
     assert {code for _, code in expected} == {"not_a_number", "value_missing", "quantity_out_of_range"}
+
+
+async def test_an_issue_shows_all_that_the_expression_read(client: ClickhouseClient, log: Log) -> None:
+    shown = await meter_issues(
+        client,
+        SCOPE,
+        "met_total",
+        compile_reads(EXPRESSIONS["total"][1]),
+        start=START,
+        end=START + timedelta(days=1),
+        limit=500,
+    )
+    stored = {log.outcomes[0].stored.id[place]: log.outcomes[0].stored.properties[place] for place in range(20)}
+    found = {one.id: one.value for one in shown.samples if one.id in stored}
+    assert found
+    for name, value in found.items():
+        usage = decode_properties(stored[name])["usage"]
+        assert value is not None
+        assert decode_properties(value.encode()) == {"usage.in": usage["in"], "usage.out": usage["out"]}

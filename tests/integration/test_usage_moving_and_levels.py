@@ -19,10 +19,11 @@ from schemas.measures import Measure
 from schemas.meters import Aggregation, Meter, Percent
 from schemas.scope import Scope
 from schemas.usage import UsageQuery, UsageRange
-from stores.clickhouse.aggregates import SAMPLE
+from stores.clickhouse.aggregates import SAMPLE, value_of
 from stores.clickhouse.client import ClickhouseClient
 from stores.clickhouse.levels_many import levels_of_many, recounted_levels_of_many
 from stores.clickhouse.usage import UsageStore
+from stores.clickhouse.usage_many import usage_of_many
 from tests.support.clickhouse import migrated_database
 from tests.support.usage_events import (
     AGGREGATIONS,
@@ -181,6 +182,8 @@ async def test_levels_of_many_equal_the_definition_and_their_recount(
     other = [(Scope("other", ENVIRONMENT), ranges[0]), (SCOPE, replace(ranges[0], generation=2))]
     assert [one.weighted for one in await levels_of_many(client, other, cut)] == [None, None]
     assert await levels_of_many(client, [], cut) == []
+    with pytest.raises(ValueError, match="not read"):
+        value_of((await usage_of_many(client, scoped[:1], cut))[0], "weighted_sum")
 
 
 @pytest.mark.parametrize("group_by", [(), ("region",)])
