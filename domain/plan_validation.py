@@ -22,10 +22,14 @@ MAX_PHASES = 100
 
 
 class Catalog(Struct, frozen=True, kw_only=True):
-    """What plans may refer to, by the reference used (id or key): features and meters that are not archived."""
+    """What plans may refer to, by the reference used (id or key): features and meters that are not archived.
+
+    Of the meters, `never_billed` are those that no price may name.
+    """
 
     features: Mapping[str, Feature] = {}
     meters: Collection[str] = ()
+    never_billed: Collection[str] = ()
 
 
 def validate_plan_version(spec: PlanVersionSpec, catalog: Catalog) -> None:
@@ -33,16 +37,16 @@ def validate_plan_version(spec: PlanVersionSpec, catalog: Catalog) -> None:
 
     Codes: `key_malformed`, `unknown_currency`, `cadence_out_of_range`, `cadence_mismatch`, `phases_missing`,
     `too_many_phases`, `phase_key_repeated`, `phases_overlap`, `phases_gap`, `trial_not_first`, `price_key_repeated`,
-    `usage_in_advance`, `meter_unknown`, `feature_unknown`, and those of `validate_price` and `validate_plan`.
+    `usage_in_advance`, `meter_unknown`, `meter_not_billable`, `feature_unknown`, and those of `validate_price` and `validate_plan`.
     """
     errors = WrongFields()
     _key(errors, "/key", spec.key, "pla")
     _taken(errors, "/currency", lambda: minor_units(spec.currency))
-    _cadence(errors, "/cadence", spec.cadence)
+    cadence = spec.cadence if _cadence(errors, "/cadence", spec.cadence) else None
     _phases(errors, spec.phases)
     for position, phase in enumerate(spec.phases):
         pointer = f"/phases/{position}"
-        _rate_cards(errors, f"{pointer}/rate_cards", phase.rate_cards, spec.cadence, catalog)
+        _rate_cards(errors, f"{pointer}/rate_cards", phase.rate_cards, cadence, catalog)
         _entitlements(errors, f"{pointer}/entitlements", phase.entitlements, catalog)
     errors.refuse()
 
@@ -68,11 +72,13 @@ def validate_addon(spec: AddonSpec, catalog: Catalog) -> None:
     errors.refuse()
 
 
-def _taken(errors: WrongFields, pointer: str, check: Callable[[], object]) -> None:
+def _taken(errors: WrongFields, pointer: str, check: Callable[[], object]) -> bool:
     try:
         check()
     except Invalid as refused:
         errors.take(pointer, refused)
+        return False
+    return True
 
 
 def _key(errors: WrongFields, pointer: str, key: str, id_prefix: str) -> None:
@@ -82,11 +88,12 @@ def _key(errors: WrongFields, pointer: str, key: str, id_prefix: str) -> None:
         errors.wrong(pointer, refused.code, refused.message)
 
 
-def _cadence(errors: WrongFields, pointer: str, cadence: Cadence) -> None:
+def _cadence(errors: WrongFields, pointer: str, cadence: Cadence) -> bool:
+    """Whether periods of it can be compared with others."""
     if cadence.unit == "never":
         errors.wrong(pointer, "cadence_mismatch", "what is billed comes round: a cadence of `never` does not")
-        return
-    _taken(errors, pointer, lambda: validate_cadence(cadence))
+        return False
+    return _taken(errors, pointer, lambda: validate_cadence(cadence))
 
 
 def _phases(errors: WrongFields, phases: Sequence[PhaseSpec]) -> None:
@@ -122,11 +129,11 @@ def _rate_cards(
     for position, card in enumerate(cards):
         here = f"{pointer}/{position}"
         _price(errors, here, card, catalog)
-        if card.cadence is not None:
-            _cadence(errors, f"{here}/cadence", card.cadence)
-            if plan_cadence is not None and not cadences_fit(card.cadence, plan_cadence):
-                message = "its periods and those of the plan cross each other"
-                errors.wrong(f"{here}/cadence", "cadence_mismatch", message)
+        if card.cadence is None or not _cadence(errors, f"{here}/cadence", card.cadence):
+            continue
+        if plan_cadence is not None and not cadences_fit(card.cadence, plan_cadence):
+            message = "its periods and those of the plan cross each other"
+            errors.wrong(f"{here}/cadence", "cadence_mismatch", message)
 
 
 def _price(errors: WrongFields, pointer: str, card: RateCardSpec, catalog: Catalog) -> None:
@@ -138,6 +145,9 @@ def _price(errors: WrongFields, pointer: str, card: RateCardSpec, catalog: Catal
         return
     if meter not in catalog.meters:
         errors.wrong(f"{pointer}/price/meter", "meter_unknown", f"there is no meter {meter!r}, or it is archived")
+    elif meter in catalog.never_billed:
+        message = f"the meter {meter!r} is a percentile, which is approximate and never billed: price another meter"
+        errors.wrong(f"{pointer}/price/meter", "meter_not_billable", message)
     if card.timing == "in_advance":
         errors.wrong(
             f"{pointer}/timing", "usage_in_advance", "usage is known when its period has ended: bill it in arrears"

@@ -75,7 +75,9 @@ class UsageState(Struct, frozen=True, kw_only=True):
 class UsageRange(Struct, frozen=True, kw_only=True):
     """One of many ranges to read at once: a meter's usage of one customer, by all its references.
 
-    `carry` is asked of levels alone: whether the one from before the range counts in it.
+    With `spans`, only those `[start, end)` of the range are read, all into one value; they do not overlap.
+    Of levels alone: `carry` says whether the one from before the period counts in it; `period` is what it is weighed over
+    (the range where it is None), so that a level counts for the share of a period in which it is billed.
     """
 
     meter_id: str
@@ -83,4 +85,6 @@ class UsageRange(Struct, frozen=True, kw_only=True):
     references: tuple[str, ...]
     start: datetime
     end: datetime
+    spans: tuple[tuple[datetime, datetime], ...] = ()
     carry: bool = True
+    period: tuple[datetime, datetime] | None = None

@@ -5,14 +5,14 @@ sum of d x t) over all changes before T: sums that a store adds up in any order.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from itertools import accumulate
 from typing import NamedTuple
 
 from domain.errors import Invalid
-from domain.money import EXACT, ZERO, round_half_away
+from domain.money import EXACT, ZERO, round_half_away, total
 from domain.quantities import FRACTION_DIGITS
 
 
@@ -49,16 +49,28 @@ class LevelCurve:
         Rounded half away from zero to 12 digits after the point; None where nothing was set before the end.
         Raises Invalid `range_empty`.
         """
-        if end_ms <= start_ms:
-            raise Invalid("range_empty", "a range ends after it starts")
+        return weighed([self.area(start_ms, end_ms)], start_ms, end_ms)
+
+    def area(self, start_ms: int, end_ms: int) -> Decimal | None:
+        """The sum of level x ms over `[start_ms, end_ms)`, exactly; else as `average`."""
         known = self._before(end_ms)
         if not known.changes:
             return None
-        area = EXACT.subtract(_area(known, end_ms), _area(self._before(start_ms), start_ms))
-        return round_half_away(Fraction(area) / (end_ms - start_ms), FRACTION_DIGITS)
+        return EXACT.subtract(_area(known, end_ms), _area(self._before(start_ms), start_ms))
 
     def _before(self, at_ms: int) -> LevelSums:
         return self._sums[bisect_left(self._starts, at_ms)]
+
+
+def weighed(areas: Iterable[Decimal | None], start_ms: int, end_ms: int) -> Decimal | None:
+    """The level over `[start_ms, end_ms)` whose `areas` are those of parts of it; in the rest it counts as 0.
+
+    Rounded half away from zero to 12 digits after the point; None where no part has one. Raises Invalid `range_empty`.
+    """
+    if end_ms <= start_ms:
+        raise Invalid("range_empty", "a range ends after it starts")
+    told = [area for area in areas if area is not None]
+    return round_half_away(Fraction(total(told)) / (end_ms - start_ms), FRACTION_DIGITS) if told else None
 
 
 def _area(sums: LevelSums, at_ms: int) -> Decimal:

@@ -5,11 +5,16 @@ counted again, from events alone.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from decimal import Decimal
+from itertools import islice
+from typing import Any, NamedTuple
 
-from domain.metering import NO_CHANGES, LevelCurve, LevelSums
+from msgspec.structs import replace
+
+from domain.metering import NO_CHANGES, LevelCurve, LevelSums, weighed
+from schemas.scope import Scope
 from schemas.usage import UsageRange, UsageState
-from stores.clickhouse.aggregates import epoch_ms, whole_minutes
+from stores.clickhouse.aggregates import epoch_ms, ragged_edges, whole_minutes
 from stores.clickhouse.client import ClickhouseClient
 from stores.clickhouse.level_sums import CARRIED, RANKED, newest, summed
 from stores.clickhouse.usage_many import Piece, Scoped, Source, Spans, of_events, of_windows, parts_of, pieces_of
@@ -31,24 +36,49 @@ async def recounted_levels_of_many(client: ClickhouseClient, ranges: Sequence[Sc
     return await _read(client, ranges, cut, "events")
 
 
+class _Span(NamedTuple):
+    """One span that is billed, as a range of its own; nothing that was set before `since_ms` counts in it."""
+
+    scope: Scope
+    one: UsageRange
+    since_ms: int
+
+
 async def _read(client: ClickhouseClient, ranges: Sequence[Scoped], cut: int, source: Source) -> list[UsageState]:
-    states: list[UsageState] = []
-    for some in parts_of(ranges):
+    spans = [_spans(scope, one) for scope, one in ranges]
+    areas = iter(await _areas(client, [span for some in spans for span in some], cut, source))
+    states = []
+    for (_, one), some in zip(ranges, spans, strict=True):
+        start, end = one.period or (one.start, one.end)
+        level = weighed(islice(areas, len(some)), epoch_ms(start), epoch_ms(end))
+        states.append(UsageState(weighted=level))
+    return states
+
+
+def _spans(scope: Scope, one: UsageRange) -> list[_Span]:
+    period_start, _ = one.period or (one.start, one.end)
+    since_ms = 0 if one.carry else epoch_ms(period_start)
+    parts = one.spans or [(one.start, one.end)]
+    return [_Span(scope, replace(one, start=start, end=end, spans=()), since_ms) for start, end in parts]
+
+
+async def _areas(client: ClickhouseClient, spans: Sequence[_Span], cut: int, source: Source) -> list[Decimal | None]:
+    """Of each span, in order."""
+    areas: list[Decimal | None] = []
+    for some in parts_of([(span.scope, span.one) for span in spans]):
         parameters: dict[str, Any] = {"cut": cut}
-        changes = [*_inside(client, some, parameters), *_carried(client, some, parameters, source)]
+        since = [span.since_ms for span in spans[len(areas) : len(areas) + len(some)]]
+        changes = [*_inside(client, some, parameters), *_carried(client, some, since, parameters, source)]
         found: dict[tuple[int, int], LevelSums] = {}
         if changes:
             sql = summed(" UNION ALL ".join(changes), ["place", "inside"])
             for place, inside, *sums in await client.rows(sql, parameters):
                 found[place, inside] = LevelSums(*sums)
         for place, (_, one) in enumerate(some):
-            states.append(_weighed(one, found.get((place, 0), NO_CHANGES), found.get((place, 1), NO_CHANGES)))
-    return states
-
-
-def _weighed(one: UsageRange, before: LevelSums, inside: LevelSums) -> UsageState:
-    start_ms, end_ms = epoch_ms(one.start), epoch_ms(one.end)
-    return UsageState(weighted=LevelCurve(before, start_ms, {start_ms: inside}).average(start_ms, end_ms))
+            start_ms, end_ms = epoch_ms(one.start), epoch_ms(one.end)
+            before, inside = (found.get((place, side), NO_CHANGES) for side in (0, 1))
+            areas.append(LevelCurve(before, start_ms, {start_ms: inside}).area(start_ms, end_ms))
+    return areas
 
 
 def _inside(client: ClickhouseClient, ranges: Sequence[Scoped], parameters: dict[str, Any]) -> list[str]:
@@ -60,12 +90,20 @@ def _inside(client: ClickhouseClient, ranges: Sequence[Scoped], parameters: dict
 
 
 def _carried(
-    client: ClickhouseClient, ranges: Sequence[Scoped], parameters: dict[str, Any], source: Source
+    client: ClickhouseClient,
+    ranges: Sequence[Scoped],
+    since: Sequence[int],
+    parameters: dict[str, Any],
+    source: Source,
 ) -> list[str]:
-    starts = [epoch_ms(one.start) if one.carry else 0 for _, one in ranges]
-    minutes = [whole_minutes(0, start)[1] if source == "windows" else 0 for start in starts]
-    whole: list[Spans] = [[(0, minute)] for minute in minutes]
-    rest: list[Spans] = [[(minute * 1000, start)] for minute, start in zip(minutes, starts, strict=True)]
+    whole: list[Spans] = []
+    rest: list[Spans] = []
+    for (_, one), since_ms in zip(ranges, since, strict=True):
+        start_ms = epoch_ms(one.start)
+        first, last = whole_minutes(since_ms, start_ms)
+        by_minutes = source == "windows" and first < last
+        whole.append([(first, last)] if by_minutes else [])
+        rest.append(ragged_edges(since_ms, start_ms) if by_minutes else [(since_ms, start_ms)])
     sources = [
         *_from_windows(client, pieces_of(ranges, whole), parameters),
         *_from_events(client, pieces_of(ranges, rest), parameters),

@@ -33,11 +33,12 @@ _NUMBERS = text("""
 
 
 class InvoiceToKeep(Struct, frozen=True, kw_only=True):
-    """`by` is what its usage was read by."""
+    """`by` is what its usage was read by, `terms_revision` the last change of the subscription that it was made with."""
 
     scope: Scope
     invoice: KeptInvoice
     by: CountedBy
+    terms_revision: int | None = None
 
 
 async def take_numbers(conn: AsyncConnection, scopes: Sequence[Scope]) -> Iterator[int]:
@@ -100,6 +101,13 @@ async def plan_version_of(conn: AsyncConnection, invoice_id: str) -> str | None:
     return found
 
 
+async def terms_revision_of(conn: AsyncConnection, invoice_id: str) -> int | None:
+    """Up to which change of its subscription's history the invoice was made; None for one of before there were any."""
+    query = select(invoices.c.terms_revision).where(invoices.c.id == invoice_id)
+    found: int | None = (await conn.execute(query)).scalar_one()
+    return found
+
+
 async def list_invoices(
     conn: AsyncConnection,
     scope: Scope,
@@ -147,6 +155,7 @@ def _invoice_values(made: InvoiceToKeep) -> dict[str, Any]:
         "as_of": invoice.as_of,
         "issued_at": invoice.issued_at,
         "customer_references": list(made.by.references),
+        "terms_revision": made.terms_revision,
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from random import Random
 from typing import Any
 
@@ -46,6 +47,7 @@ CUSTOMERS = ("acme", "acme-old", "globex")
 ACME = ("acme", "acme-old")
 SEED = 20261123
 MINUTE = timedelta(minutes=1)
+MILLISECOND = timedelta(milliseconds=1)
 PERCENTS: tuple[Percent, ...] = (50, 90, 95, 99)
 
 
@@ -237,6 +239,44 @@ async def test_a_range_without_a_whole_minute_has_no_rolling_window(client: Clic
         query(METERS[0], start, start + timedelta(seconds=58), window="rolling:PT1H")
     )
     assert usage.rows == ()
+
+
+async def test_levels_of_spans_are_weighed_over_the_whole_period(
+    client: ClickhouseClient, events: list[TestEvent]
+) -> None:
+    """What is not billed, such as a pause, counts as 0; the level that was set in it goes on after it."""
+    random = Random(SEED)
+    ranges, expected = [], []
+    for _ in range(30):
+        subject = random.choice(LEVELS)
+        edges = sorted({instant(random) for _ in range(random.choice([4, 6]))})
+        start, end = edges[0] - timedelta(hours=random.randrange(3)), edges[-1] + timedelta(hours=random.randrange(3))
+        spans = tuple(zip(edges[::2], edges[1::2], strict=False))
+        ranges.append(
+            UsageRange(
+                meter_id=subject.id,
+                generation=1,
+                references=ACME,
+                start=spans[0][0],
+                end=spans[-1][1],
+                spans=spans,
+                carry=subject.carry,
+                period=(start, end),
+            )
+        )
+        found = [one for one in placed(events, subject) if subject.carry or one.time_ms >= milliseconds(start)[0]]
+        whole = Measure(aggregation="weighted_sum")
+        parts = [(measured(found, whole, *milliseconds(*span)), span[1] - span[0]) for span in spans]
+        told = [Fraction(level) * (length // MILLISECOND) for level, length in parts if level is not None]
+        expected.append(sum(told, Fraction(0)) / ((end - start) // MILLISECOND) if told else None)
+    for read in (levels_of_many, recounted_levels_of_many):
+        for state, level in zip(await read(client, [(SCOPE, one) for one in ranges], 100), expected, strict=True):
+            if level is None:
+                assert state.weighted is None
+            else:
+                # The parts that it is compared with were each rounded at their 12th digit.
+                assert isinstance(state.weighted, Decimal)
+                assert abs(Fraction(state.weighted) - level) <= Fraction(1, 10**12)
 
 
 @pytest.mark.parametrize(
