@@ -31,6 +31,7 @@ class Named(Struct, frozen=True, kw_only=True):
         return Catalog(
             features={name: feature for name, feature in self.features.items() if feature.archived_at is None},
             meters={name for name, meter in self.meters.items() if meter.archived_at is None},
+            never_billed={name for name, meter in self.meters.items() if meter.aggregation == "percentile"},
         )
 
 

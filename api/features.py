@@ -10,6 +10,7 @@ from api.conventions import Created, Page, PageLimit, check_match, created_once,
 from api.deps import ApiDeps
 from domain.errors import Conflict
 from domain.features import validate_feature
+from domain.meter_rules import check_limited
 from schemas.features import Feature, FeatureSpec
 from schemas.scope import Scope
 from stores.postgres import features, meters
@@ -70,4 +71,5 @@ async def _meter_id(conn: AsyncConnection, scope: Scope, reference: str | None) 
     meter = await meters.get_meter(conn, scope, reference)
     if meter.archived_at is not None:
         raise Conflict("meter_archived", f"the meter {reference!r} is archived and counts nothing any more")
+    check_limited(meter, "/meter")
     return meter.id

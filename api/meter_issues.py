@@ -1,5 +1,6 @@
 """`GET /v1/meters/{meter}/issues`: values that a meter could not use. Its events are stored; it did not count them."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -12,7 +13,9 @@ from api.cuts import as_of_answer
 from api.deps import ApiDeps
 from api.usage_question import DEFAULT_SPAN, At, From, To, clickhouse_of, parse_instant
 from domain.errors import Invalid
-from domain.properties import compile_path
+from domain.expressions import compile_reads
+from domain.properties import Properties, compile_path
+from schemas.meters import Meter
 from stores.clickhouse.issues import IssueCount, IssueSample, meter_issues
 from stores.postgres.engine import autocommit
 from stores.postgres.meters import get_meter
@@ -61,9 +64,8 @@ class MeterIssuesController(Controller):
             kept = await get_meter(conn, principal.scope, meter)
         # protocol 26: read before the data.
         as_of = await as_of_answer(request, deps, at)
-        value_of = compile_path(kept.value_property) if kept.value_property else dict
         found = await meter_issues(
-            clickhouse_of(deps), principal.scope, kept.id, value_of, start=since, end=until, limit=limit, cut=at
+            clickhouse_of(deps), principal.scope, kept.id, _shown(kept), start=since, end=until, limit=limit, cut=at
         )
         return MeterIssuesAnswer(
             meter_id=kept.id,
@@ -73,3 +75,10 @@ class MeterIssuesController(Controller):
             items=found.samples,
             as_of=as_of,
         )
+
+
+def _shown(meter: Meter) -> Callable[[Properties], Any]:
+    """What stood where the value should be: of an expression, all that it reads."""
+    if meter.value_expression is not None:
+        return compile_reads(meter.value_expression)
+    return compile_path(meter.value_property) if meter.value_property else dict

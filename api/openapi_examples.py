@@ -11,7 +11,15 @@ _RANGE = {"from": "2026-05-01T00:00:00Z", "to": "2026-07-01T00:00:00Z"}
 
 _Named = Mapping[str, Mapping[str, Any]]
 
+_METER = {"key": "tokens", "event_types": ["api.request"]}
+
 EXAMPLES: Mapping[tuple[str, str], _Named] = {
+    ("/v1/meters", "post"): {
+        "a property": {**_METER, "aggregation": "sum", "value_property": "usage.tokens", "dimensions": ["model"]},
+        "an expression": {**_METER, "aggregation": "sum", "value_expression": "usage.in + 4 * usage.out"},
+        "a level": {**_METER, "aggregation": "weighted_sum", "value_property": "gigabytes", "carry": True},
+        "a percentile": {**_METER, "aggregation": "percentile", "percent": 95, "value_property": "duration_ms"},
+    },
     ("/v1/plans/{plan}/versions", "post"): {
         "a copy of what is sold": {},
         "other prices": {"prices": [_BASE, _TOKENS]},

@@ -10,6 +10,7 @@ from api.auth import Principal, require
 from api.conventions import Created, Page, PageLimit, check_match, created_once, page_of, tagged
 from api.deps import ApiDeps
 from domain.keys import validate_key
+from domain.meter_rules import check_billable
 from domain.plan_versions import clone
 from domain.plans import check_entitlements, validate_plan
 from schemas.entitlements import EntitlementSpec
@@ -117,9 +118,17 @@ async def _price(conn: AsyncConnection, deps: ApiDeps, scope: Scope, plan: PlanS
         name=spec.name,
         currency=plan.currency,
         price=spec.price,
-        meter_id=None if spec.meter is None else (await meters.get_meter(conn, scope, spec.meter)).id,
+        meter_id=await _meter_id(conn, scope, spec.meter, f"/prices/{plan.prices.index(spec)}/meter"),
         quantity=spec.quantity,
     )
+
+
+async def _meter_id(conn: AsyncConnection, scope: Scope, reference: str | None, pointer: str) -> str | None:
+    if reference is None:
+        return None
+    meter = await meters.get_meter(conn, scope, reference)
+    check_billable(meter, pointer)
+    return meter.id
 
 
 async def _entitlements(

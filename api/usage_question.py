@@ -10,13 +10,16 @@ import msgspec
 from litestar.di import Provide
 from litestar.params import QueryParameter
 from msgspec import Struct
+from msgspec.structs import replace
 
 from api.auth import Principal
 from api.deps import ApiDeps
 from domain import instants
 from domain.customers import references_of
 from domain.errors import FieldError, Invalid, Unavailable
+from domain.meter_rules import check_percent
 from domain.quantities import format_quantity
+from schemas.meters import Meter, Percent
 from schemas.scope import Scope
 from schemas.usage import Usage, UsageQuery, UsageRow
 from stores.clickhouse.client import SERVICE, ClickhouseClient
@@ -35,7 +38,14 @@ At = Annotated[
     QueryParameter(name="at", ge=1, le=_LARGEST_CUT, description="a cut: what was known then (GET /v1/cuts)"),
 ]
 Window = Annotated[
-    str | None, QueryParameter(description="minute, hour, day, week, month, PT<n>M or PT<n>H; default the whole range")
+    str | None,
+    QueryParameter(
+        description="minute, hour, day, week, month, PT<n>M or PT<n>H; rolling:PT<n>M (the last n minutes, at each minute);"
+        " session:PT<n>M (what comes within n minutes of each other); default the whole range"
+    ),
+]
+AskedPercent = Annotated[
+    Percent | None, QueryParameter(description="of a percentile; default the meter's own", name="percent")
 ]
 GroupBy = Annotated[list[str] | None, QueryParameter(name="group_by", description="dimensions; repeated or by comma")]
 
@@ -51,6 +61,7 @@ class UsageParameters(Struct, frozen=True, kw_only=True):
     timezone: str = "UTC"
     group_by: Sequence[str] = ()
     at: int | None = None
+    percent: Percent | None = None
 
 
 def usage_parameters(
@@ -63,6 +74,7 @@ def usage_parameters(
     timezone: str = "UTC",
     group_by: GroupBy = None,
     at: At = None,
+    percent: AskedPercent = None,
 ) -> UsageParameters:
     """For handlers that take `asked: UsageParameters`."""
     return UsageParameters(
@@ -74,6 +86,7 @@ def usage_parameters(
         timezone=timezone,
         group_by=tuple(group_by or ()),
         at=at,
+        percent=percent,
     )
 
 
@@ -147,7 +160,10 @@ async def usage_query(
     if len(groups) > MAX_GROUPS:
         raise Invalid("too_many_groups", f"at most {MAX_GROUPS} dimensions can be grouped by")
     async with autocommit(deps.engine) as conn:
-        meter = await get_meter(conn, scope, sent.meter)
+        meter: Meter = await get_meter(conn, scope, sent.meter)
+    if sent.percent is not None:
+        check_percent(meter.aggregation, "/percent")
+        meter = replace(meter, percent=sent.percent)
     return UsageQuery(
         tenant=scope.tenant,
         environment=scope.environment,

@@ -25,6 +25,7 @@ from api.usage_question import (
 )
 from domain.errors import Invalid, Unavailable
 from domain.quantities import format_quantity
+from domain.usage_questions import check_followed
 from schemas.scope import Scope
 from schemas.usage import Usage, UsageQuery, UsageRow
 from stores.clickhouse.usage import UsageStore
@@ -66,6 +67,7 @@ class UsageStreamController(Controller):
         if asked.at is not None:
             raise Invalid("stream_is_live", "a stream tells what changes, and what was known at a cut never does")
         query = await usage_query(deps, principal, asked, default_end=deps.clock.now() + DEFAULT_AHEAD)
+        check_followed(query)
         watch = watch_of(request.app.state, deps)
         watch.check_room()
         # Read before the answer begins, so that what is wrong with the question is an error and no broken stream.

@@ -59,7 +59,8 @@ def fold(matches: Iterable[tuple[Match, int, LogPosition]]) -> AggregateState:
 def value(state: AggregateState, aggregation: Aggregation) -> Decimal | None:
     """The aggregate's value. Of nothing: `count`, `unique_count` and `sum` are 0, the others have none.
 
-    `avg` is rounded half away from zero to 12 digits after the point: the only aggregation that divides.
+    `avg` is rounded half away from zero to 12 digits after the point. Raises ValueError for `weighted_sum` and
+    `percentile`: no state of a set of matches has them (`domain.metering`).
     """
     match aggregation:
         case "count":
@@ -74,6 +75,8 @@ def value(state: AggregateState, aggregation: Aggregation) -> Decimal | None:
             return state.latest.value if state.latest else None
         case "min" | "max":
             return state.lowest if aggregation == "min" else state.highest
+        case "weighted_sum" | "percentile":
+            raise ValueError(f"{aggregation} is read from events, not from a state")
 
 
 def is_additive(aggregation: Aggregation) -> bool:

@@ -65,6 +65,7 @@ def period_ranges(
             start=part.start,
             end=part.end,
             spans=part.spans,
+            period=(period.start, period.end),
         )
         for part in parts_of(held, plan, period)
         if (place := place_of(held, period, part)) is not None and place.meter_id in by.generations

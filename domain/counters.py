@@ -130,7 +130,10 @@ def as_read(key: CounterKey, aggregation: Aggregation, state: UsageState, guard:
 
 
 def value_of(counter: Counter) -> Decimal | None:
-    """What the counter's aggregation says. Of nothing: `count`, `unique_count` and `sum` are 0, the others have none."""
+    """What the counter's aggregation says. Of nothing: `count`, `unique_count` and `sum` are 0, the others have none.
+
+    Raises ValueError for `weighted_sum` and `percentile`: no counter is kept of them (`domain.meter_rules.check_limited`).
+    """
     match counter.aggregation:
         case "count":
             return Decimal(counter.matches)
@@ -142,8 +145,10 @@ def value_of(counter: Counter) -> Decimal | None:
             return average(counter.total, counter.values)
         case "latest":
             return counter.latest.value if counter.latest else None
-        case _:
+        case "min" | "max":
             return counter.lowest if counter.aggregation == "min" else counter.highest
+        case "weighted_sum" | "percentile":
+            raise ValueError(f"no counter is kept of {counter.aggregation}")
 
 
 def start_of(key: CounterKey) -> datetime:

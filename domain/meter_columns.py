@@ -12,6 +12,7 @@ import msgspec
 
 from domain.conditions import Condition, compile_condition
 from domain.errors import Invalid
+from domain.expressions import compile_expression
 from domain.properties import Properties, Reader, compile_path, dimension_text, scalar_text
 from domain.quantities import parse_quantity, plain_integer, plain_integers
 from schemas.meters import Meter
@@ -96,7 +97,7 @@ def _unique(number: int, meter: Meter) -> Step:
             for row, key, value in zip(rows, keys, found, strict=True):
                 if not key:
                     if value is not None and key is None:
-                        issues.append((row, NOT_A_SCALAR))
+                        issues.append((row, value.code if isinstance(value, Invalid) else NOT_A_SCALAR))
                     elif required:
                         issues.append((row, VALUE_MISSING))
             rows, chosen = [rows[place] for place in places], [chosen[place] for place in places]
@@ -146,7 +147,7 @@ def _quantity(value: object, *, non_negative: bool) -> int | Decimal | str | Non
         try:
             quantity = parse_quantity(value)
         except Invalid as invalid:
-            return invalid.code
+            return value.code if isinstance(value, Invalid) else invalid.code
     return VALUE_NEGATIVE if non_negative and quantity < 0 else quantity
 
 
@@ -162,9 +163,24 @@ def _columns_of(path: str) -> ColumnReader:
 
 
 def _value_reader(meter: Meter) -> ColumnReader:
+    if meter.value_expression is not None:
+        return _computed(meter.value_expression)
     if meter.value_property is None:
         raise Invalid("value_property_missing", f"the aggregation {meter.aggregation} reads a property")
     return _columns_of(meter.value_property)
+
+
+def _computed(expression: str) -> ColumnReader:
+    """An event that the expression refuses has the refusal in place of a value, which no reader of values takes for one."""
+    compute = compile_expression(expression)
+
+    def of_one(properties: Properties) -> object:
+        try:
+            return compute(properties)
+        except Invalid as invalid:
+            return invalid
+
+    return lambda properties: list(map(of_one, properties))
 
 
 def _dimensions(meter: Meter) -> Callable[[Sequence[Properties]], list[tuple[str, ...]]]:

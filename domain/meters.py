@@ -8,13 +8,14 @@ from decimal import Decimal
 
 from domain.conditions import Condition, compile_condition
 from domain.errors import Invalid
+from domain.expressions import compile_expression
 from domain.meter_columns import NOT_A_SCALAR, VALUE_MISSING, VALUE_NEGATIVE, ColumnStep, MeterColumn, compile_columns
 from domain.properties import Properties, Reader, compile_path, dimension_text, scalar_text
 from domain.quantities import parse_quantity
 from schemas.meters import Meter
 
 # Goes into every block's intent (protocol 7): raise it when the same events and meters would match differently.
-EVALUATOR = 3
+EVALUATOR = 4
 
 # Index into `CompiledMeters.meters`, value (None for count and unique_count), unique key ("" but for unique_count),
 # values of the dimensions. Plain tuples: one is made per event and meter.
@@ -49,7 +50,7 @@ class CompiledMeters:
         A function of its arguments only, so evaluating a block again gives the same rows (protocol 7). An unusable
         value is an issue and no match; it is never taken as zero. Codes: `value_missing` (only where the meter
         requires it), `value_negative`, `not_a_number`, `quantity_out_of_range`, `too_many_fraction_digits`,
-        `not_a_scalar` (an object or array as a unique value).
+        `not_a_scalar` (an object or array as a unique value), `division_by_zero` (of an expression).
         """
         matches: list[Match] = []
         issues: list[Issue] = []
@@ -113,7 +114,11 @@ def _unique(index: int, meter: Meter) -> Step:
     read, dimensions, required = _value_reader(meter), _dimensions(meter), meter.value_required
 
     def unique(properties: Properties, matches: list[Match], issues: list[Issue]) -> None:
-        value = read(properties)
+        try:
+            value = read(properties)
+        except Invalid as invalid:
+            issues.append((index, invalid.code))
+            return
         key = value if type(value) is str else scalar_text(value)
         if key:
             matches.append((index, None, key, dimensions(properties)))
@@ -130,12 +135,12 @@ def _numeric(index: int, meter: Meter) -> Step:
     non_negative = meter.non_negative
 
     def numeric(properties: Properties, matches: list[Match], issues: list[Issue]) -> None:
-        value = read(properties)
-        if value is None:
-            if required:
-                issues.append((index, VALUE_MISSING))
-            return
         try:
+            value = read(properties)
+            if value is None:
+                if required:
+                    issues.append((index, VALUE_MISSING))
+                return
             quantity = parse_quantity(value)
         except Invalid as invalid:
             issues.append((index, invalid.code))
@@ -149,6 +154,9 @@ def _numeric(index: int, meter: Meter) -> Step:
 
 
 def _value_reader(meter: Meter) -> Reader:
+    """Of an expression, the reader raises Invalid where the event has no usable value."""
+    if meter.value_expression is not None:
+        return compile_expression(meter.value_expression)
     if meter.value_property is None:
         raise Invalid("value_property_missing", f"the aggregation {meter.aggregation} reads a property")
     return compile_path(meter.value_property)

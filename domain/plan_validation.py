@@ -22,10 +22,14 @@ MAX_PHASES = 100
 
 
 class Catalog(Struct, frozen=True, kw_only=True):
-    """What plans may refer to, by the reference used (id or key): features and meters that are not archived."""
+    """What plans may refer to, by the reference used (id or key): features and meters that are not archived.
+
+    Of the meters, `never_billed` are those that no price may name.
+    """
 
     features: Mapping[str, Feature] = {}
     meters: Collection[str] = ()
+    never_billed: Collection[str] = ()
 
 
 def validate_plan_version(spec: PlanVersionSpec, catalog: Catalog) -> None:
@@ -33,7 +37,7 @@ def validate_plan_version(spec: PlanVersionSpec, catalog: Catalog) -> None:
 
     Codes: `key_malformed`, `unknown_currency`, `cadence_out_of_range`, `cadence_mismatch`, `phases_missing`,
     `too_many_phases`, `phase_key_repeated`, `phases_overlap`, `phases_gap`, `trial_not_first`, `price_key_repeated`,
-    `usage_in_advance`, `meter_unknown`, `feature_unknown`, and those of `validate_price` and `validate_plan`.
+    `usage_in_advance`, `meter_unknown`, `meter_not_billable`, `feature_unknown`, and those of `validate_price` and `validate_plan`.
     """
     errors = WrongFields()
     _key(errors, "/key", spec.key, "pla")
@@ -141,6 +145,9 @@ def _price(errors: WrongFields, pointer: str, card: RateCardSpec, catalog: Catal
         return
     if meter not in catalog.meters:
         errors.wrong(f"{pointer}/price/meter", "meter_unknown", f"there is no meter {meter!r}, or it is archived")
+    elif meter in catalog.never_billed:
+        message = f"the meter {meter!r} is a percentile, which is approximate and never billed: price another meter"
+        errors.wrong(f"{pointer}/price/meter", "meter_not_billable", message)
     if card.timing == "in_advance":
         errors.wrong(
             f"{pointer}/timing", "usage_in_advance", "usage is known when its period has ended: bill it in arrears"

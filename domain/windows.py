@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from domain.errors import Invalid
@@ -15,6 +16,8 @@ from domain.periods import add_months, zone_of
 from schemas.usage import TimeWindow
 
 MAX_WINDOWS = 10_000
+# A day of minutes: each window may hold all the minutes that the others hold.
+MAX_ROLLING_WINDOWS = 1_440
 
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
@@ -22,6 +25,31 @@ _MINUTES_PER_DAY = 1440
 _NAMED_MINUTES = {"minute": 1, "hour": 60}
 _LONGEST = timedelta(days=366)
 _ISO = re.compile(r"PT(?P<count>[1-9][0-9]{0,4})(?P<unit>[MH])")
+_MOVING = re.compile(r"(?P<kind>rolling|session):P(?P<time>T?)(?P<count>[1-9][0-9]{0,8})(?P<unit>[DHMS])")
+_UNITS = {"TS": timedelta(seconds=1), "TM": _MINUTE, "TH": timedelta(hours=1), "D": _DAY}
+
+
+class MovingWindow(NamedTuple):
+    """`rolling`: the last `length`, at each minute. `session`: what comes within `length` of each other."""
+
+    kind: Literal["rolling", "session"]
+    length: timedelta
+
+
+def moving_window(window: str | None) -> MovingWindow | None:
+    """`rolling:PT1H` or `session:PT30M` (PT<n>S, PT<n>M, PT<n>H, P<n>D); None where it is a window that tiles a range.
+
+    Raises Invalid `window_unknown`; whether the length suits is decided with the windows.
+    """
+    if window is None or ":" not in window:
+        return None
+    found = _MOVING.fullmatch(window)
+    unit = _UNITS.get(found["time"] + found["unit"]) if found else None
+    if found is None or unit is None:
+        raise Invalid(
+            "window_unknown", f"{window!r} is neither rolling:PT<n>M nor session:PT<n>M (S, M and H, or P<n>D)"
+        )
+    return MovingWindow("rolling" if found["kind"] == "rolling" else "session", int(found["count"]) * unit)
 
 
 def cut_windows(start: datetime, end: datetime, window: str | None, zone: str) -> list[TimeWindow]:
@@ -39,14 +67,14 @@ def cut_windows(start: datetime, end: datetime, window: str | None, zone: str) -
         return [TimeWindow(start=start, end=end)]
     minutes = _minutes(window)
     if minutes is not None and (end - start) // (minutes * _MINUTE) > MAX_WINDOWS:
-        raise _too_many()
+        raise too_many_windows()
     try:
         edges = _edges(start, end, minutes, window, tz)
     except OverflowError:
         raise Invalid("range_too_long", "the range reaches beyond the calendar") from None
     inner = sorted(edge for edge in edges if start < edge < end)
     if len(inner) >= MAX_WINDOWS:
-        raise _too_many()
+        raise too_many_windows()
     return [TimeWindow(start=left, end=right) for left, right in pairwise([start, *inner, end])]
 
 
@@ -60,16 +88,19 @@ def rolling_windows(start: datetime, end: datetime, length: timedelta) -> list[T
     if length % _MINUTE or not _MINUTE <= length <= _LONGEST:
         raise Invalid("window_unknown", f"a rolling window is whole minutes long, up to {_LONGEST.days} days")
     start, end = start.astimezone(UTC), end.astimezone(UTC)
-    at = start.replace(second=0, microsecond=0)
-    if at < start:
-        at += _MINUTE
-    if (end - at) // _MINUTE >= MAX_WINDOWS:
-        raise _too_many()
-    windows: list[TimeWindow] = []
-    while at < end:
-        windows.append(TimeWindow(start=at - length, end=at))
-        at += _MINUTE
-    return windows
+    # Minutes from the first whole one on, as many as lie before the end.
+    began = start.replace(second=0, microsecond=0)
+    first, last = (0 if began == start else 1), -((began - end) // _MINUTE)
+    if last - first > MAX_ROLLING_WINDOWS:
+        message = (
+            f"the range holds more than {MAX_ROLLING_WINDOWS} minutes, each with a window: ask for a shorter range"
+        )
+        raise Invalid("too_many_windows", message)
+    try:
+        ends = [began + n * _MINUTE for n in range(first, last)]
+        return [TimeWindow(start=at - length, end=at) for at in ends]
+    except OverflowError:
+        raise Invalid("range_too_long", "the range reaches beyond the calendar") from None
 
 
 def session_windows(times: Iterable[datetime], start: datetime, end: datetime, gap: timedelta) -> list[TimeWindow]:
@@ -94,11 +125,11 @@ def session_windows(times: Iterable[datetime], start: datetime, end: datetime, g
         if at is not None:
             opened, closes = opened or at, at + gap
     if len(sessions) > MAX_WINDOWS:
-        raise _too_many()
+        raise too_many_windows()
     return sessions
 
 
-def _too_many() -> Invalid:
+def too_many_windows() -> Invalid:
     return Invalid("too_many_windows", f"the range holds more than {MAX_WINDOWS} windows: ask for longer windows")
 
 
@@ -112,7 +143,8 @@ def _minutes(window: str) -> int | None:
     minutes = int(found["count"]) * (60 if found["unit"] == "H" else 1) if found else 0
     if not 1 <= minutes <= _MINUTES_PER_DAY:
         raise Invalid(
-            "window_unknown", f"{window!r} is none of minute, hour, day, week, month, PT<n>M or PT<n>H up to a day"
+            "window_unknown",
+            f"{window!r} is none of minute, hour, day, week, month, PT<n>M or PT<n>H up to a day, rolling:... or session:...",
         )
     return minutes
 
@@ -127,7 +159,7 @@ def _edges(start: datetime, end: datetime, minutes: int | None, window: str, zon
     at = wall.replace(tzinfo=zone).astimezone(UTC)
     while at < end:
         if len(edges) > MAX_WINDOWS:
-            raise _too_many()
+            raise too_many_windows()
         wall = add_months(wall, 1) if window == "month" else wall + _DAY * (7 if window == "week" else 1)
         following = wall.replace(tzinfo=zone).astimezone(UTC)
         edges.add(at)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from schemas.deltas import Latest
 from schemas.meters import Meter
@@ -55,7 +55,11 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class UsageState(Struct, frozen=True, kw_only=True):
-    """What was counted of one meter in one range, enough for every aggregation. `uniques` is exact."""
+    """What was counted of one meter in one range. `uniques` is exact.
+
+    `percentile` and `weighted` (the level, weighed by time) are there only where they were read: no window holds them.
+    UNSET says of the level that it was not read, None that there is none.
+    """
 
     matches: int = 0
     values: int = 0
@@ -64,12 +68,16 @@ class UsageState(Struct, frozen=True, kw_only=True):
     highest: Decimal | None = None
     latest: Latest | None = None
     uniques: int = 0
+    percentile: Decimal | None = None
+    weighted: Decimal | UnsetType | None = UNSET
 
 
 class UsageRange(Struct, frozen=True, kw_only=True):
     """One of many ranges to read at once: a meter's usage of one customer, by all its references.
 
     With `spans`, only those `[start, end)` of the range are read, all into one value; they do not overlap.
+    Of levels alone: `carry` says whether the one from before the period counts in it; `period` is what it is weighed over
+    (the range where it is None), so that a level counts for the share of a period in which it is billed.
     """
 
     meter_id: str
@@ -78,3 +86,5 @@ class UsageRange(Struct, frozen=True, kw_only=True):
     start: datetime
     end: datetime
     spans: tuple[tuple[datetime, datetime], ...] = ()
+    carry: bool = True
+    period: tuple[datetime, datetime] | None = None

@@ -19,6 +19,7 @@ from schemas.scope import Scope
 from schemas.usage import UsageRange, UsageState
 from stores.clickhouse.aggregates import columns_of, value_of
 from stores.clickhouse.client import ClickhouseClient, TookTooLong
+from stores.clickhouse.levels_many import levels_of_many, recounted_levels_of_many
 from stores.clickhouse.usage_many import recount_of_many, usage_of_many
 from stores.postgres.closings import closable_subscriptions, meters_by_id
 from stores.postgres.customers import customers_by_id
@@ -66,7 +67,8 @@ async def read_usage(
     ranges: Mapping[Scope, _Ranges],
     cut: int,
 ) -> dict[BilledMeter, Counted]:
-    """All usage of the ranges at cutoff `cut`: two statements side by side, whatever their number and tenants.
+    """All usage of the ranges at cutoff `cut`: two statements side by side, whatever their number and tenants, and two
+    more where there are levels. Percentiles are left out: they are never billed.
 
     Raises `Unavailable`; its kind TookTooLong where one range alone is more than the server reads in time.
     """
@@ -102,9 +104,8 @@ async def _in_parts(
 
     Raises TookTooLong where a single range does.
     """
-    columns = columns_of({meters[billed.meter_id].aggregation for _, billed, _ in wanted})
     try:
-        found = await side(clickhouse, [(scope, one) for scope, _, one in wanted], cut, columns)
+        found = await _states(side, clickhouse, meters, wanted, cut)
     except TookTooLong:
         if len(wanted) == 1:
             raise
@@ -112,9 +113,35 @@ async def _in_parts(
         values = await _in_parts(side, clickhouse, meters, wanted[:middle], cut)
         return values | await _in_parts(side, clickhouse, meters, wanted[middle:], cut)
     return {
-        billed: value_of(state, meters[billed.meter_id].aggregation)
-        for (_, billed, _), state in zip(wanted, found, strict=True)
+        billed: value_of(found[place], meters[billed.meter_id].aggregation)
+        for place, (_, billed, _) in enumerate(wanted)
+        if place in found
     }
+
+
+async def _states(
+    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted, cut: int
+) -> dict[int, UsageState]:
+    """By their places in `wanted`. Levels are weighed by time, everything else is put together from what adds up."""
+    merged: list[int] = []
+    levels: list[int] = []
+    for place, (_, billed, _) in enumerate(wanted):
+        aggregation = meters[billed.meter_id].aggregation
+        if aggregation != "percentile":
+            (levels if aggregation == "weighted_sum" else merged).append(place)
+    columns = columns_of({meters[wanted[place][1].meter_id].aggregation for place in merged})
+    found = await side(clickhouse, [(wanted[place][0], wanted[place][2]) for place in merged], cut, columns)
+    states = dict(zip(merged, found, strict=True))
+    if levels:
+        carried = [
+            (scope, replace(one, carry=meters[billed.meter_id].carry))
+            for scope, billed, one in (wanted[place] for place in levels)
+        ]
+        weighed = await (recounted_levels_of_many if side is recount_of_many else levels_of_many)(
+            clickhouse, carried, cut
+        )
+        states |= zip(levels, weighed, strict=True)
+    return states
 
 
 async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Scope, reference: str) -> Recomputation:

@@ -22,29 +22,29 @@ _LIMIT = 10**INTEGER_DIGITS
 Ratio = tuple[int, int]
 # None: a property that is missing or null is needed, so there is no value.
 Evaluator = Callable[[Properties], Ratio | None]
-ValueReader = Callable[[Properties], Decimal | None]
+ValueReader = Callable[[Properties], int | Decimal | None]
 
 
 def compile_expression(text: str) -> ValueReader:
     """The value of `text` as a function of properties (as `domain.events.decode_properties` gives them).
 
-    The function answers None where a property that it needs is missing or null, and raises Invalid where the event has
-    no usable value: `not_a_number`, `quantity_out_of_range`, `too_many_fraction_digits` (of a property),
+    The function answers a quantity, whole numbers as int; None where a property that it needs is missing or null. It
+    raises Invalid where the event has no usable value: `not_a_number`, `quantity_out_of_range`, `too_many_fraction_digits` (of a property),
     `quantity_out_of_range` (of the result), `division_by_zero`. A wrong `text` raises as `parse_expression`.
     """
     evaluate = _compile(parse_expression(text))
 
-    def read(properties: Properties) -> Decimal | None:
+    def read(properties: Properties) -> int | Decimal | None:
         found = evaluate(properties)
         return None if found is None else _quantity(*found)
 
     return read
 
 
-def _quantity(numerator: int, denominator: int) -> Decimal:
+def _quantity(numerator: int, denominator: int) -> int | Decimal:
     if abs(numerator) < _LIMIT * denominator:
         if numerator % denominator == 0:
-            return Decimal(numerator // denominator)
+            return numerator // denominator
         rounded = round_half_away(Fraction(numerator, denominator), FRACTION_DIGITS)
         if abs(rounded) < _LIMIT:
             return rounded

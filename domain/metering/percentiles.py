@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from decimal import Decimal
 
-from schemas.measures import Percent
+from schemas.meters import Percent
 
 
 def percentile(values: Iterable[Decimal], percent: Percent) -> Decimal | None:

@@ -33,16 +33,16 @@ NEAR_S = 3_600
 
 Source = Literal["windows", "events"]
 
-_Spans = Sequence[tuple[int, int]]
+Spans = Sequence[tuple[int, int]]
 # Place, tenant, environment, meter, generation, references, and what is read: `[lower, upper)` in epoch seconds (windows) or
 # milliseconds (events).
-_Piece = tuple[int, str, str, str, int, Sequence[str], _Spans]
+Piece = tuple[int, str, str, str, int, Sequence[str], Spans]
 _PIECES = "Array(Tuple(UInt32, String, String, String, UInt32, Array(String), Array(Tuple(Int64, Int64))))"
-_Scoped = tuple[Scope, UsageRange]
+Scoped = tuple[Scope, UsageRange]
 
 
 async def usage_of_many(
-    client: ClickhouseClient, ranges: Sequence[_Scoped], cut: int, columns: Sequence[str] = ALL_COLUMNS
+    client: ClickhouseClient, ranges: Sequence[Scoped], cut: int, columns: Sequence[str] = ALL_COLUMNS
 ) -> list[UsageState]:
     """Usage of each range at cutoff `cut`, in order; nothing counted is the empty state, and so is a column not asked for.
 
@@ -53,7 +53,7 @@ async def usage_of_many(
 
 
 async def recount_of_many(
-    client: ClickhouseClient, ranges: Sequence[_Scoped], cut: int, columns: Sequence[str] = ALL_COLUMNS
+    client: ClickhouseClient, ranges: Sequence[Scoped], cut: int, columns: Sequence[str] = ALL_COLUMNS
 ) -> list[UsageState]:
     """The same from raw events alone: what verifies `usage_of_many` before it is billed."""
     return await _read(client, ranges, cut, "events", columns)
@@ -99,7 +99,7 @@ async def usage_of_many_at_positions(
     """
     states: list[UsageState] = []
     scope = Scope(tenant, environment)
-    for some in _parts([(scope, one) for one in ranges]):
+    for some in parts_of([(scope, one) for one in ranges]):
         parameters: dict[str, Any] = {"cut": cut_below}
         halves = _halves(client, some, parameters, "windows", ALL_COLUMNS)
         parameters |= {
@@ -111,7 +111,7 @@ async def usage_of_many_at_positions(
             "cut >= {cut:UInt64} AND topic_id = {topic_id:String} AND toInt64(`offset`) <= "
             "transform(partition, {partitions:Array(UInt16)}, {offsets:Array(Int64)}, toInt64(-1))"
         )
-        pieces = _pieces(some, [_bounds(one) for _, one in some])
+        pieces = pieces_of(some, [_bounds(one) for _, one in some])
         if vector and pieces:
             halves.append(_from_events(client, pieces, parameters, "later", later, ALL_COLUMNS))
         states += await _merged(client, halves, parameters, len(some), ALL_COLUMNS)
@@ -120,13 +120,13 @@ async def usage_of_many_at_positions(
 
 async def _read(
     client: ClickhouseClient,
-    ranges: Sequence[_Scoped],
+    ranges: Sequence[Scoped],
     cut: int,
     source: Source,
     columns: Sequence[str],
 ) -> list[UsageState]:
     states: list[UsageState] = []
-    for some in _parts(ranges):
+    for some in parts_of(ranges):
         parameters: dict[str, Any] = {"cut": cut}
         halves = _halves(client, some, parameters, source, columns)
         states += await _merged(client, halves, parameters, len(some), columns)
@@ -150,17 +150,17 @@ async def _merged(
 
 def _halves(
     client: ClickhouseClient,
-    ranges: Sequence[_Scoped],
+    ranges: Sequence[Scoped],
     parameters: dict[str, Any],
     source: Source,
     columns: Sequence[str],
 ) -> list[str]:
     bounds = [_bounds(one) for _, one in ranges]
-    whole: list[_Spans] = [[] if source == "events" else [whole_minutes(*each) for each in some] for some in bounds]
-    rest: list[_Spans] = [
+    whole: list[Spans] = [[] if source == "events" else [whole_minutes(*each) for each in some] for some in bounds]
+    rest: list[Spans] = [
         some if source == "events" else [edge for each in some for edge in ragged_edges(*each)] for some in bounds
     ]
-    from_windows, from_events = _pieces(ranges, whole), _pieces(ranges, rest)
+    from_windows, from_events = pieces_of(ranges, whole), pieces_of(ranges, rest)
     halves = []
     if from_windows:
         halves.append(_from_windows(client, from_windows, parameters, columns))
@@ -174,7 +174,7 @@ def _bounds(one: UsageRange) -> list[tuple[int, int]]:
     return [(epoch_ms(start), epoch_ms(end)) for start, end in one.spans or [(one.start, one.end)]]
 
 
-def _parts(ranges: Sequence[_Scoped]) -> Iterator[Sequence[_Scoped]]:
+def parts_of(ranges: Sequence[Scoped]) -> Iterator[Sequence[Scoped]]:
     """As many of `ranges` at a time as fit into a parameter, in order."""
     first, size = 0, 0
     for place, (scope, one) in enumerate(ranges):
@@ -187,9 +187,9 @@ def _parts(ranges: Sequence[_Scoped]) -> Iterator[Sequence[_Scoped]]:
         yield ranges[first:]
 
 
-def _pieces(ranges: Sequence[_Scoped], spans: Sequence[_Spans]) -> list[_Piece]:
+def pieces_of(ranges: Sequence[Scoped], spans: Sequence[Spans]) -> list[Piece]:
     """Those with anything to read."""
-    pieces: list[_Piece] = []
+    pieces: list[Piece] = []
     for place, ((scope, one), wanted) in enumerate(zip(ranges, spans, strict=True)):
         read = [(lower, upper) for lower, upper in wanted if lower < upper]
         references = tuple(dict.fromkeys(one.references))
@@ -198,7 +198,7 @@ def _pieces(ranges: Sequence[_Scoped], spans: Sequence[_Spans]) -> list[_Piece]:
     return pieces
 
 
-def _table(pieces: Sequence[_Piece], parameters: dict[str, Any], name: str) -> str:
+def _table(pieces: Sequence[Piece], parameters: dict[str, Any], name: str) -> str:
     """The pieces as a table `p`, passed as one text: arrays cost ClickHouse and its driver time an element."""
     parameters |= {
         f"{name}_pieces": msgspec.json.encode(pieces).decode(),
@@ -220,7 +220,7 @@ def _named(name: str) -> str:
     return f"JSONExtract({{{name}_references:String}}, 'Array(String)')"
 
 
-def _spans(pieces: Sequence[_Piece], near: int) -> list[tuple[int, int]]:
+def _spans(pieces: Sequence[Piece], near: int) -> list[tuple[int, int]]:
     """What the pieces cover, with gaps shorter than `near` filled: a few spans that a primary key or a filter on time can
     use. One over everything where they would be many.
     """
@@ -236,7 +236,7 @@ def _spans(pieces: Sequence[_Piece], near: int) -> list[tuple[int, int]]:
 
 
 def _in_spans(
-    pieces: Sequence[_Piece], parameters: dict[str, Any], name: str, column: str, instant: str, near: int
+    pieces: Sequence[Piece], parameters: dict[str, Any], name: str, column: str, instant: str, near: int
 ) -> str:
     """`column` lies in one of the spans of the pieces; `instant` makes an instant of a bound, `{}`."""
     parts = []
@@ -249,12 +249,17 @@ def _in_spans(
 
 
 def _from_windows(
-    client: ClickhouseClient, pieces: Sequence[_Piece], parameters: dict[str, Any], columns: Sequence[str]
+    client: ClickhouseClient, pieces: Sequence[Piece], parameters: dict[str, Any], columns: Sequence[str]
 ) -> str:
+    return f"SELECT p.place AS place, {window_columns(columns)} {of_windows(client, pieces, parameters)}"
+
+
+def of_windows(client: ClickhouseClient, pieces: Sequence[Piece], parameters: dict[str, Any]) -> str:
+    """The clauses FROM and WHERE of rows `w` of `usage_windows`, each beside its piece `p`, below the cut."""
     table = _table(pieces, parameters, "whole")
     within = _in_spans(pieces, parameters, "whole", "w.minute", "toDateTime({}, 'UTC')", NEAR_S)
     return (
-        f"SELECT p.place AS place, {window_columns(columns)} FROM {client.reads('usage_windows')} AS w "
+        f"FROM {client.reads('usage_windows')} AS w "
         f"INNER JOIN {table} AS p ON w.customer = p.reference AND w.meter = p.meter_id "
         "AND w.generation = p.meter_generation AND w.tenant = p.of_tenant AND w.environment = p.of_environment "
         "WHERE w.tenant IN {whole_tenants:Array(String)} AND w.environment IN {whole_environments:Array(String)} "
@@ -267,25 +272,40 @@ def _from_windows(
 
 def _from_events(
     client: ClickhouseClient,
-    pieces: Sequence[_Piece],
+    pieces: Sequence[Piece],
     parameters: dict[str, Any],
     name: str,
     condition: str,
     columns: Sequence[str],
 ) -> str:
+    found = of_events(client, pieces, parameters, name, condition)
+    return f"SELECT p.place AS place, {event_columns(columns)} {found} GROUP BY place"
+
+
+def of_events(
+    client: ClickhouseClient,
+    pieces: Sequence[Piece],
+    parameters: dict[str, Any],
+    name: str,
+    condition: str,
+    columns: str = "m.unique_key AS unique_key",
+) -> str:
+    """The clauses FROM and WHERE of matches `m` of events, each beside its piece `p`. `columns` are read of each match
+    besides its value; `name` tells these parameters from others of the statement.
+    """
     table = _table(pieces, parameters, name)
     within = _in_spans(pieces, parameters, name, "time", "fromUnixTimestamp64Milli({}, 'UTC')", NEAR_S * 1000)
     matched = (
         "SELECT tenant, environment, customer, time, logged_at, partition, `offset`, `index`, m.meter AS meter_id, "
-        f"m.generation AS meter_generation, m.value AS value, m.unique_key AS unique_key "
+        f"m.generation AS meter_generation, m.value AS value, {columns} "
         f"FROM {client.reads('events')} AS e ARRAY JOIN e.matches AS m "
         f"WHERE tenant IN {{{name}_tenants:Array(String)}} AND environment IN {{{name}_environments:Array(String)}} "
         f"AND customer IN {_named(name)} AND m.meter IN {{{name}_meters:Array(String)}} "
         f"AND {within} AND {condition}"
     )
     return (
-        f"SELECT p.place AS place, {event_columns(columns)} FROM ({matched}) AS m "
+        f"FROM ({matched}) AS m "
         f"INNER JOIN {table} AS p ON m.customer = p.reference AND m.meter_id = p.meter_id "
         "AND m.meter_generation = p.meter_generation AND m.tenant = p.of_tenant AND m.environment = p.of_environment "
-        "WHERE toUnixTimestamp64Milli(m.time) >= p.lower AND toUnixTimestamp64Milli(m.time) < p.upper GROUP BY place"
+        "WHERE toUnixTimestamp64Milli(m.time) >= p.lower AND toUnixTimestamp64Milli(m.time) < p.upper"
     )

@@ -156,6 +156,13 @@ async def test_a_draft_may_name_what_is_created_before_it_is_published_but_nothi
     assert (await api.send("POST", f"{VERSIONS}/3/publish", {})).code == "meter_unknown"
 
 
+async def test_a_version_that_bills_a_percentile_stays_a_draft(api: CatalogApi) -> None:
+    slow = {"key": "slow", "event_types": ["x"], "aggregation": "percentile", "value_property": "ms"}
+    await api.made("/v1/meters", slow)
+    await api.made(VERSIONS, {"prices": [{**CALLS, "meter": "slow"}]})
+    assert (await api.send("POST", f"{VERSIONS}/2/publish", {})).code == "meter_not_billable"
+
+
 async def test_phases_and_prices_are_not_told_at_once(api: CatalogApi) -> None:
     phases = [{"key": "a", "duration": {"unit": "month"}}, {"key": "b"}]
     assert (await api.send("POST", VERSIONS, {"prices": [], "phases": phases})).code == "prices_or_phases"

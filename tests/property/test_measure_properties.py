@@ -9,10 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.aggregates import fold, merge, value
-from domain.metering import Placed, level_seconds, measured, percentile, prorated_sum, usage_of, weighted_sum
+from domain.metering import (
+    NO_CHANGES,
+    LevelCurve,
+    LevelSums,
+    Placed,
+    level_seconds,
+    measured,
+    percentile,
+    prorated_sum,
+    usage_of,
+    weighted_sum,
+)
+from domain.money import EXACT
 from domain.windows import cut_windows, rolling_windows, session_windows
-from schemas.measures import Measure, Percent
-from schemas.meters import Aggregation, Meter
+from schemas.measures import Measure
+from schemas.meters import Aggregation, Meter, Percent
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 YEARS_S = 10 * 365 * 86_400
@@ -94,6 +106,39 @@ def test_a_level_that_never_changes_is_its_own_average(found: list[tuple[int, De
     before = [change for change in found if change[0] < start]
     expected = before[-1][1] if before else None
     assert weighted_sum([before], start, 100) == expected
+
+
+def sums_of(found: list[tuple[int, Decimal]], begin: int, end: int) -> LevelSums:
+    """The changes of one level within a stretch, added up as a store does: by what each adds to the level before it."""
+    sums, level = NO_CHANGES, Decimal(0)
+    for at, following in found:
+        if begin <= at < end:
+            added = EXACT.subtract(following, level)
+            sums = sums.plus(LevelSums(1, added, EXACT.multiply(added, Decimal(at))))
+        level = following
+    return sums
+
+
+@given(st.lists(changes, min_size=1, max_size=3), cuts, st.booleans())
+def test_a_curve_of_sums_is_the_level_of_its_changes(
+    series: list[list[tuple[int, Decimal]]], at: list[int], carry: bool
+) -> None:
+    start, end = at[0], at[-1]
+    told = [[one for one in found if carry or one[0] >= start] for found in series]
+    before, stretches = NO_CHANGES, dict[int, LevelSums]()
+    for found in told:
+        earlier = [level for time, level in found if time < start]
+        before = before.plus(LevelSums(1, earlier[-1], Decimal(0)) if earlier else NO_CHANGES)
+        for left, right in pairwise(at):
+            stretches[left] = stretches.get(left, NO_CHANGES).plus(sums_of(found, left, right))
+    curve = LevelCurve(before, start, stretches)
+    for left in at:
+        for right in at:
+            if left < right:
+                assert curve.average(left, right) == weighted_sum(told, left, right)
+    assert curve.average(end, end + 7) == weighted_sum(
+        [[one for one in found if one[0] < end] for found in told], end, end + 7
+    )
 
 
 matches = st.lists(

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from domain.aggregates import EMPTY, LogPosition, add, fold, merge, value
 from domain.errors import Invalid
@@ -134,13 +135,28 @@ def test_a_body_is_judged_event_by_event(documents: list[Any], received_at_ms: i
 
 operators = st.sampled_from(["eq", "ne", "gt", "gte", "lt", "lte", "contains"])
 scalars = st.text(max_size=5) | st.integers() | st.sampled_from(["1", "1.0", "NaN", "true"])
-meters = st.builds(
+read_values = st.sampled_from([{"value_property": path} for path in ("a", "a.b", "c")]) | st.sampled_from(
+    [
+        {"value_expression": text}
+        for text in (
+            "a",
+            "a + 2 * a.b",
+            "a / c",
+            "coalesce(c, d) * 0.5",
+            "max(a, -c) - 1",
+            "floor(a / 3)",
+            "-a * a * c",
+        )
+    ]
+)
+definitions = st.builds(
     Meter,
     id=st.just("met_1"),
     key=st.just("m"),
     event_types=st.just(("t",)),
     aggregation=st.sampled_from(AGGREGATIONS),
-    value_property=st.sampled_from(["a", "a.b", "c"]),
+    value_property=st.none(),
+    value_expression=st.none(),
     filters=st.lists(
         st.builds(MeterFilter, property=st.sampled_from(["a", "a.b", "d"]), op=operators, value=scalars), max_size=2
     ).map(tuple),
@@ -148,6 +164,7 @@ meters = st.builds(
     non_negative=st.booleans(),
     value_required=st.booleans(),
 )
+meters = st.builds(lambda meter, value: replace(meter, **value), definitions, read_values)
 names = st.sampled_from(["a", "b", "c", "d"])
 properties = st.dictionaries(names, json_values | st.dictionaries(names, json_values, max_size=3), max_size=4)
 

@@ -26,6 +26,7 @@ from runtime.settings import Settings
 from schemas.addons import AddonPatch, AddonSpec, AddonVersionDraft, AddonVersionPatch
 from schemas.backtests import BacktestRequest
 from schemas.catalog import CatalogChange, CatalogVersion, TenantLimits
+from schemas.meters import MeterSpec
 from schemas.plan_drafts import PlanClone, PlanPatch, PlanVersionDraft, PlanVersionPatch
 from stores.kafka import Producer
 from stores.postgres.engine import create_engine
@@ -40,6 +41,7 @@ BODIES: dict[str, Any] = {
         AddonVersionDraft,
         AddonVersionPatch,
         BacktestRequest,
+        MeterSpec,
         PlanClone,
         PlanPatch,
         PlanVersionDraft,

@@ -38,6 +38,7 @@ METERS = [
         dimensions=("r", "o.p"),
         non_negative=True,
     ),
+    Meter(id="met_e", key="e", event_types=("call",), aggregation="sum", value_expression="n / 4 - coalesce(o.p, 1)"),
 ]
 
 

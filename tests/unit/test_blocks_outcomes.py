@@ -92,7 +92,7 @@ def test_a_stored_event_carries_what_it_matched_and_who_it_is() -> None:
     assert (rows.match_ends, rows.issue_ends) == ([0, 1], [0, 0])
     assert (rows.offset, rows.index, rows.time_ms) == ([5], [0], [RECEIVED_MS])
     assert outcomes.version == 1
-    assert EVALUATOR == 3
+    assert EVALUATOR == 4
 
 
 def test_positions_pack_to_bytes_that_compare_as_they_do() -> None:

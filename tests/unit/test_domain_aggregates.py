@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from domain.aggregates import fold, value
+from domain.counters import value_of
 from domain.errors import Invalid
 from domain.metering import (
     MeterEvent,
@@ -24,8 +26,9 @@ from domain.metering import (
 )
 from domain.quantities import format_quantity
 from domain.windows import cut_windows
-from schemas.measures import AnyAggregation, Measure, Percent
-from schemas.meters import Aggregation, Meter
+from schemas.balances import Counter, CounterKey
+from schemas.measures import Measure
+from schemas.meters import Aggregation, Meter, Percent
 from schemas.usage import Usage
 
 D = Decimal
@@ -54,7 +57,7 @@ def whole(measure: Measure, matches: list[Placed]) -> Decimal | None:
     return measured(matches, measure, START_MS, START_MS + 10 * HOUR)
 
 
-NUMBERS: tuple[AnyAggregation, ...] = ("sum", "min", "max", "avg", "latest", "weighted_sum", "percentile")
+NUMBERS: tuple[Aggregation, ...] = ("sum", "min", "max", "avg", "latest", "weighted_sum", "percentile")
 
 
 def test_a_null_is_skipped_by_every_aggregation_but_count() -> None:
@@ -210,3 +213,14 @@ def test_sessions_are_those_of_each_group() -> None:
 def test_the_example_of_the_guide_8_for_18_hours_and_4_for_6_is_7() -> None:
     matches = placed(event(0, 8), event(18, 4, offset=1))
     assert measured(matches, Measure(aggregation="weighted_sum"), START_MS, START_MS + 24 * HOUR) == 7
+
+
+@pytest.mark.parametrize("aggregation", ["weighted_sum", "percentile"])
+def test_what_no_state_holds_is_no_value_of_one(aggregation: Aggregation) -> None:
+    """It must never come out as another aggregate of the same matches."""
+    with pytest.raises(ValueError, match=aggregation):
+        value(fold(placed(event(1, 5))), aggregation)
+    key = CounterKey(meter_id="met_1", generation=1, start_s=0, end_s=60)
+    counter = Counter(key=key, aggregation=aggregation, guard={}, matches=1, values=1, highest=Decimal(5))
+    with pytest.raises(ValueError, match=aggregation):
+        value_of(counter)

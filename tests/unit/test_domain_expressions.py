@@ -8,7 +8,13 @@ import pytest
 
 from domain.errors import Invalid
 from domain.events import decode_properties
-from domain.expressions import MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_LENGTH, compile_expression, parse_expression
+from domain.expressions import (
+    MAX_EXPRESSION_DEPTH,
+    MAX_EXPRESSION_LENGTH,
+    compile_expression,
+    compile_reads,
+    parse_expression,
+)
 
 PROPERTIES = decode_properties(
     '{"a": 7, "b": "2.5", "n": -3, "zero": 0, "none": null, "word": "abc", "yes": true, "list": [1], "long": 1e26,'
@@ -16,7 +22,7 @@ PROPERTIES = decode_properties(
 )
 
 
-def value(text: str) -> Decimal | None:
+def value(text: str) -> int | Decimal | None:
     return compile_expression(text)(PROPERTIES)
 
 
@@ -159,3 +165,9 @@ def test_the_examples_of_the_guide_are_expressions() -> None:
     assert len(spelled) == 2
     properties = {"usage": {"in": 1, "out": 2}, "duration_ms": 90_000}
     assert [compile_expression(text)(properties) for text in spelled] == [9, 2]
+
+
+def test_what_an_expression_reads_is_shown_as_it_is_written() -> None:
+    read = compile_reads("ceil(usage.in / 4) + coalesce(-usage.`in`, `gen_ai.tokens`, missing) * 2")
+    assert read(PROPERTIES) == {"usage.in": 4, "`gen_ai.tokens`": 9, "missing": None}
+    assert read({"other": 1}) is None

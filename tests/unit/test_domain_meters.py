@@ -6,8 +6,8 @@ import pytest
 from domain.aggregates import fold, value
 from domain.errors import Invalid
 from domain.events import decode_properties
-from domain.meter_rules import validate_meter
-from domain.meters import compile_meters
+from domain.meter_rules import check_billable, check_limited, validate_meter
+from domain.meters import CompiledMeters, compile_meters
 from schemas.meters import Aggregation, FilterOp, FilterScalar, Meter, MeterFilter, MeterSpec
 
 D = Decimal
@@ -211,6 +211,21 @@ GOOD: dict[str, Any] = {"key": "tokens", "event_types": ("t",), "aggregation": "
         ({"value_property": None}, "/value_property value_property_missing"),
         ({"value_property": "a..b"}, "/value_property path_malformed"),
         ({"aggregation": "count"}, "/value_property value_property_unused"),
+        (
+            {"aggregation": "count", "value_property": None, "value_expression": "a + b"},
+            "/value_expression value_property_unused",
+        ),
+        ({"value_expression": "a + b"}, "/value_expression value_ambiguous"),
+        ({"value_property": None, "value_expression": ""}, "/value_expression expression_malformed"),
+        ({"value_property": None, "value_expression": "a +"}, "/value_expression expression_malformed"),
+        ({"value_property": None, "value_expression": "a" * 1001}, "/value_expression expression_too_long"),
+        (
+            {"value_property": None, "value_expression": "(" * 40 + "a" + ")" * 40},
+            "/value_expression expression_too_deep",
+        ),
+        ({"percent": 90}, "/percent percent_unused"),
+        ({"carry": False}, "/carry carry_unused"),
+        ({"aggregation": "weighted_sum", "value_property": None}, "/value_property value_property_missing"),
         ({"dimensions": ("a", "a")}, "/dimensions dimension_repeated"),
         ({"dimensions": ("",)}, "/dimensions/0 path_malformed"),
         ({"dimensions": tuple(f"d{n}" for n in range(17))}, "/dimensions too_many_dimensions"),
@@ -226,3 +241,87 @@ def test_a_wrong_meter_is_refused_with_the_place(change: dict[str, Any], error: 
     with pytest.raises(Invalid) as refused:
         validate_meter(MeterSpec(**(GOOD | change)))
     assert error in [f"{each.pointer} {each.code}" for each in refused.value.details]
+
+
+def computed(expression: str, aggregation: Aggregation = "sum", **changes: Any) -> CompiledMeters:
+    return compile_meters([meter(aggregation, value_property=None, value_expression=expression, **changes)])
+
+
+def test_an_expression_is_counted_as_its_value() -> None:
+    compiled = computed("usage.in + 4 * usage.out / 3")
+    properties = decode_properties('{"usage": {"in": "7", "out": 2}}')
+    assert compiled.evaluate("t", properties) == ([(0, D("9.666666666667"), "", ())], [])
+    ((column),) = compiled.columns("t", [properties, {}])
+    assert (list(column.rows), column.values, column.issues) == ([0], [D("9.666666666667")], [])
+
+
+def test_whole_values_of_an_expression_are_summed_as_words() -> None:
+    (column,) = computed("a * 2").columns("t", [{"a": 3}, {"a": "0.5"}])
+    assert column.integers
+    assert column.values == [6, 1]
+
+
+@pytest.mark.parametrize(
+    ("properties", "code"),
+    [
+        ('{"a": 1, "b": 0}', "division_by_zero"),
+        ('{"a": "x", "b": 1}', "not_a_number"),
+        ('{"a": [], "b": 1}', "not_a_number"),
+        ('{"a": 1e25, "b": 0.01}', "quantity_out_of_range"),
+        ('{"a": 0.1234567890123, "b": 1}', "too_many_fraction_digits"),
+        ('{"a": -1, "b": 1}', "value_negative"),
+        ('{"a": 1}', "value_missing"),
+        ('{"a": null, "b": 0}', "division_by_zero"),
+    ],
+)
+def test_an_expression_without_a_usable_value_is_an_issue_and_no_match(properties: str, code: str) -> None:
+    found = decode_properties(properties)
+    compiled = computed("a / b", non_negative=True, value_required=True)
+    assert compiled.evaluate("t", found) == ([], [(0, code)])
+    (column,) = compiled.columns("t", [{"a": 4, "b": 2}, found])
+    assert (column.rows, column.values, column.issues) == ([0], [2], [(1, code)])
+
+
+def test_an_expression_tells_unique_values_apart_as_numbers() -> None:
+    compiled = computed("floor(at / 60)", "unique_count")
+    events: list[dict[str, Any]] = [{"at": 59}, {"at": "60"}, {"at": D("119.5")}, {"at": "noon"}]
+    assert [compiled.evaluate("t", one)[0] for one in events] == [[(0, None, key, ())] for key in ("0", "1", "1")] + [
+        []
+    ]
+    (column,) = compiled.columns("t", events)
+    assert (column.keys, column.issues) == (["0", "1", "1"], [(3, "not_a_number")])
+
+
+def test_levels_and_percentiles_take_what_is_theirs() -> None:
+    validate_meter(MeterSpec(**(GOOD | {"aggregation": "percentile", "percent": 99})))
+    validate_meter(MeterSpec(**(GOOD | {"aggregation": "weighted_sum", "carry": False})))
+
+
+def test_a_percentile_is_never_billed_and_everything_else_is() -> None:
+    aggregations: tuple[Aggregation, ...] = (
+        "count",
+        "unique_count",
+        "sum",
+        "min",
+        "max",
+        "avg",
+        "latest",
+        "weighted_sum",
+    )
+    for aggregation in aggregations:
+        check_billable(meter(aggregation), "/prices/0/meter")
+    with pytest.raises(Invalid) as refused:
+        check_billable(meter("percentile"), "/prices/2/meter")
+    (detail,) = refused.value.details
+    assert (detail.pointer, detail.code) == ("/prices/2/meter", "meter_not_billable")
+
+
+def test_only_what_balances_add_up_limits_a_feature() -> None:
+    aggregations: tuple[Aggregation, ...] = ("count", "unique_count", "sum", "min", "max", "avg", "latest")
+    for aggregation in aggregations:
+        check_limited(meter(aggregation), "/meter")
+    refused_ones: tuple[Aggregation, ...] = ("weighted_sum", "percentile")
+    for aggregation in refused_ones:
+        with pytest.raises(Invalid) as refused:
+            check_limited(meter(aggregation), "/meter")
+        assert refused.value.code == "meter_not_limited"

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from domain.errors import Invalid
-from domain.windows import cut_windows, rolling_windows, session_windows
+from domain.windows import cut_windows, moving_window, rolling_windows, session_windows
 
 START = datetime(2026, 10, 24, 12, 34, 56, 789_000, tzinfo=UTC)
 END = datetime(2026, 10, 27, 1, 2, 3, tzinfo=UTC)
@@ -121,3 +121,53 @@ def test_what_is_no_session_is_refused(gap: timedelta, minutes: int, code: str) 
     with pytest.raises(Invalid) as refused:
         session_windows(map(minute, range(10_001)), minute(0), minute(minutes), gap)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("window", "kind", "length"),
+    [
+        ("rolling:PT90M", "rolling", timedelta(minutes=90)),
+        ("rolling:P7D", "rolling", timedelta(days=7)),
+        ("session:PT30S", "session", timedelta(seconds=30)),
+        ("session:PT2H", "session", timedelta(hours=2)),
+    ],
+)
+def test_a_moving_window_says_its_kind_and_its_length(window: str, kind: str, length: timedelta) -> None:
+    assert moving_window(window) == (kind, length)
+
+
+def test_other_windows_do_not_move() -> None:
+    assert [moving_window(window) for window in (None, "hour", "PT15M", "nonsense")] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        "rolling:",
+        "rolling:hour",
+        "rolling:P1H",
+        "rolling:PT1D",
+        "session:PT0M",
+        "sliding:PT1M",
+        ":PT1M",
+        "rolling:PT1H ",
+    ],
+)
+def test_a_moving_window_that_is_misspelt_is_refused(window: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        moving_window(window)
+    assert refused.value.code == "window_unknown"
+
+
+def test_rolling_windows_at_the_ends_of_the_calendar_are_refused_or_told() -> None:
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    with pytest.raises(Invalid) as refused:
+        rolling_windows(first, first + timedelta(minutes=1), timedelta(minutes=1))
+    assert refused.value.code == "range_too_long"
+    assert rolling_windows(last - timedelta(seconds=1), last, timedelta(minutes=1)) == []
+
+
+def test_a_day_of_rolling_windows_is_the_most() -> None:
+    assert len(rolling_windows(minute(0), minute(1440), timedelta(minutes=5))) == 1440
+    with pytest.raises(Invalid, match="1440"):
+        rolling_windows(minute(0), minute(1441), timedelta(minutes=5))

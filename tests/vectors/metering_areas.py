@@ -135,7 +135,7 @@ def lago_weighted_sum(case: Case) -> None:
     inputs, expected, group_by = case["inputs"], case["expected"], case["inputs"].get("group_by", [])
     start, end = instant(inputs["from_datetime"]), instant(inputs["to_datetime"]) + MILLISECOND
     assert end - start == timedelta(days=inputs["period_days"])
-    subject, measure = meter("latest", "level", tuple(group_by)), Measure(aggregation="weighted_sum")
+    subject, measure = meter("weighted_sum", "level", tuple(group_by)), Measure(aggregation="weighted_sum")
     levels: dict[str, Decimal] = {}
     sent: list[Sent] = []
     if not group_by:
