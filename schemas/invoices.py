@@ -48,6 +48,32 @@ class Invoice(Struct, frozen=True, kw_only=True):
     amount_due: Decimal
 
 
+class PreviewRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of them: a subscription by its id, or the customer who has only one that runs."""
+
+    subscription: str | None = None
+    customer: str | None = None
+
+
+class UpcomingInvoice(Struct, frozen=True, kw_only=True):
+    """What the running period comes to so far. Fees are those of the whole period; usage is that up to `as_of`, at `cut`.
+
+    Ids of lines are of this answer only.
+    """
+
+    customer_id: str
+    subscription_id: str
+    currency: str
+    period_start: datetime
+    period_end: datetime
+    cut: int
+    as_of: datetime
+    lines: tuple[InvoiceLine, ...]
+    subtotal: Decimal
+    total: Decimal
+    amount_due: Decimal
+
+
 class KeptInvoice(Invoice, frozen=True, kw_only=True):
     """An invoice as it is kept. `number` has no gap per tenant and environment; usage is complete up to `as_of`."""
 
