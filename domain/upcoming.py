@@ -7,9 +7,11 @@ from itertools import count
 from domain.billing import bill
 from domain.closing import next_period
 from domain.errors import Conflict
+from domain.late_usage import adjusted
 from schemas.billing import BilledMeter, Contracts, Counted
 from schemas.closing import ClosableSubscription, Cutoff, DuePeriod
 from schemas.invoices import UpcomingInvoice
+from schemas.late_usage import LateMeter, LateUsage
 
 _MOMENT = timedelta(microseconds=1)
 
@@ -28,11 +30,23 @@ def running_period(held: ClosableSubscription, now: datetime) -> DuePeriod:
 
 
 def upcoming(
-    contracts: Contracts, period: DuePeriod, usage: Mapping[BilledMeter, Counted], cutoff: Cutoff
+    contracts: Contracts,
+    period: DuePeriod,
+    usage: Mapping[BilledMeter, Counted],
+    late: LateUsage,
+    late_usage: Mapping[LateMeter, Counted],
+    cutoff: Cutoff,
 ) -> UpcomingInvoice:
-    """What closing `period` with this usage would bill. Raises Conflict with the code of what would stop the closing."""
+    """What closing `period` with this usage would bill, with adjustments of earlier ones. Raises Conflict with the code
+    of what would stop the closing.
+    """
     numbers = count(1)
-    billing = bill(contracts, [period], usage, cutoff.cut, lambda prefix: f"{prefix}_upcoming_{next(numbers)}")
+
+    def new_id(prefix: str) -> str:
+        return f"{prefix}_upcoming_{next(numbers)}"
+
+    billing = bill(contracts, [period], usage, cutoff.cut, new_id)
+    billing = adjusted(billing, late, late_usage, new_id)
     if billing.failed is not None:
         raise Conflict(billing.failed.code, billing.failed.message)
     [invoice] = billing.invoices

@@ -11,14 +11,30 @@ from schemas.prices import RatedStep
 InvoiceState = Literal["draft", "open", "paid", "void", "uncollectible"]
 
 
+class AdjustedUsage(Struct, frozen=True, kw_only=True):
+    """What an adjustment line corrects: a period that was billed for `quantity_before` and holds `quantity_after`.
+
+    `invoice_id` is the invoice that billed the period first, `cut` where what is billed so far was read, `generation` that
+    of the meter, and `sequence` counts the adjustments of the period, from 1.
+    """
+
+    invoice_id: str
+    sequence: int
+    cut: int
+    generation: int
+    quantity_before: Decimal
+    quantity_after: Decimal
+
+
 class InvoiceLine(Struct, frozen=True, kw_only=True):
     """One price of the subscription over one period. `amount` is `exact_amount` rounded once.
 
-    `true_up` is what fills a line of the same price up to its commitment or minimum.
+    `true_up` is what fills a line of the same price up to its commitment or minimum. `adjustment` is what late usage adds
+    to a period that was billed before (or takes off it): `quantity` is the difference, and true-ups are among its steps.
     """
 
     id: str
-    kind: Literal["fee", "usage", "true_up"]
+    kind: Literal["fee", "usage", "true_up", "adjustment"]
     price_id: str
     price_key: str
     description: str
@@ -29,6 +45,7 @@ class InvoiceLine(Struct, frozen=True, kw_only=True):
     exact_amount: Decimal
     amount: Decimal
     steps: tuple[RatedStep, ...] = ()
+    adjusts: AdjustedUsage | None = None
 
 
 class Invoice(Struct, frozen=True, kw_only=True):

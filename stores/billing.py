@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.billing import counted_by, period_ranges, recomputed
 from domain.errors import Unavailable
-from schemas.billing import BilledMeter, Contracts, Counted, Recomputation
+from domain.recomputed_adjustments import adjusted_ranges, own_part, with_adjustments
+from schemas.billing import Contracts, Counted, Recomputation
 from schemas.closing import DuePeriod
 from schemas.meters import Meter
 from schemas.scope import Scope
@@ -17,15 +19,24 @@ from schemas.usage import UsageRange, UsageState
 from stores.clickhouse.aggregates import columns_of, value_of
 from stores.clickhouse.client import ClickhouseClient, TookTooLong
 from stores.clickhouse.usage_many import recount_of_many, usage_of_many
-from stores.postgres.closings import closable_subscriptions, meters_by_id
+from stores.postgres.closings import closable_subscriptions, is_closing_invoice, meters_by_id
 from stores.postgres.customers import customers_by_id
 from stores.postgres.engine import transaction
 from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of
-from stores.postgres.plans import get_plan_version, plan_versions_by_id
+from stores.postgres.plans import get_plan_version, plan_versions_by_id, plans_of_prices
 
-_Ranges = Mapping[BilledMeter, UsageRange]
-_Wanted = Sequence[tuple[Scope, BilledMeter, UsageRange]]
-_Values = dict[BilledMeter, Decimal | None]
+
+class Metered(Protocol):
+    """What a range is read for: a place that names a meter."""
+
+    @property
+    def meter_id(self) -> str: ...
+
+
+P = TypeVar("P", bound=Metered)
+_Ranges = Mapping[P, UsageRange]
+_Wanted = Sequence[tuple[Scope, P, UsageRange]]
+_Values = dict[P, Decimal | None]
 _Side = Callable[
     [ClickhouseClient, Sequence[tuple[Scope, UsageRange]], int, Sequence[str]], Awaitable[list[UsageState]]
 ]
@@ -48,9 +59,9 @@ async def read_contracts(engine: AsyncEngine, subscription_ids: Sequence[str]) -
 async def read_usage(
     clickhouse: ClickhouseClient,
     meters: Mapping[str, Meter],
-    ranges: Mapping[Scope, _Ranges],
+    ranges: Mapping[Scope, _Ranges[P]],
     cut: int,
-) -> dict[BilledMeter, Counted]:
+) -> dict[P, Counted]:
     """All usage of the ranges at cutoff `cut`: two statements side by side, whatever their number and tenants.
 
     Raises `Unavailable`.
@@ -69,20 +80,20 @@ async def read_usage(
 
 
 async def read_windows(
-    clickhouse: ClickhouseClient, meters: Mapping[str, Meter], ranges: Mapping[Scope, _Ranges], cut: int
-) -> dict[BilledMeter, Counted]:
+    clickhouse: ClickhouseClient, meters: Mapping[str, Meter], ranges: Mapping[Scope, _Ranges[P]], cut: int
+) -> dict[P, Counted]:
     """`read_usage` without its recount, for what is shown and not billed. Raises `Unavailable`."""
     values = await _in_parts(usage_of_many, clickhouse, meters, _wanted(ranges), cut)
     return {billed: Counted(value=value, recount=value) for billed, value in values.items()}
 
 
-def _wanted(ranges: Mapping[Scope, _Ranges]) -> _Wanted:
+def _wanted(ranges: Mapping[Scope, _Ranges[P]]) -> _Wanted[P]:
     return [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
 
 
 async def _in_parts(
-    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted, cut: int
-) -> _Values:
+    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted[P], cut: int
+) -> _Values[P]:
     """In one statement; in two when that takes too long, and so on: how much is read is up to the customers."""
     columns = columns_of({meters[billed.meter_id].aggregation for _, billed, _ in wanted})
     try:
@@ -108,6 +119,8 @@ async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Sc
         invoice = await get_invoice(conn, scope, reference)
         version_id = await plan_version_of(conn, invoice.id)
         kept = await counted_by_of(conn, invoice.id)
+        is_closing = await is_closing_invoice(conn, invoice)
+        adjusted_by = await plans_of_prices(conn, [line.price_id for line in invoice.lines if line.adjusts is not None])
     contracts = await read_contracts(engine, [invoice.subscription_id])
     held = contracts.held[invoice.subscription_id]
     plan = contracts.plans[held.plan_version_id]
@@ -123,4 +136,10 @@ async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Sc
     period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
     ranges = {scope: period_ranges(held, plan, period, by)}
     usage = await read_usage(clickhouse, meters, ranges, invoice.cut)
-    return recomputed(invoice, held, plan, usage)
+    own = recomputed(own_part(invoice), held, plan if is_closing else replace(plan, prices=()), usage)
+    late = {scope: adjusted_ranges(invoice, by.references)}
+    async with transaction(engine) as conn:
+        adjusted_meters = await meters_by_id(conn, sorted({one.meter_id for one in late[scope]}))
+    return with_adjustments(
+        own, invoice, held, adjusted_by, await read_usage(clickhouse, adjusted_meters, late, invoice.cut)
+    )

@@ -11,8 +11,9 @@ from domain.upcoming import running_period, upcoming
 from schemas.closing import Cutoff
 from schemas.invoices import PreviewRequest, UpcomingInvoice
 from schemas.scope import Scope
-from stores.billing import read_contracts, read_windows
+from stores.billing import read_contracts
 from stores.clickhouse.client import ClickhouseClient
+from stores.late_usage import find_late, read_with_late
 from stores.postgres.customers import get_customer
 from stores.postgres.engine import autocommit
 from stores.postgres.rows import in_scope
@@ -53,5 +54,7 @@ async def read_upcoming(
     """
     contracts = await read_contracts(engine, [subscription_id])
     period = running_period(contracts.held[subscription_id], now)
-    usage = await read_windows(clickhouse, contracts.meters, ranges_of(contracts, [period]), cutoff.cut)
-    return upcoming(contracts, period, usage, cutoff)
+    late = await find_late(engine, clickhouse, contracts, [subscription_id], cutoff.cut)
+    ranges = ranges_of(contracts, [period])
+    usage, late_usage = await read_with_late(clickhouse, contracts.meters, ranges, late, cutoff.cut, recounted=False)
+    return upcoming(contracts, period, usage, late, late_usage, cutoff)

@@ -91,6 +91,16 @@ async def plan_versions_by_id(conn: AsyncConnection, version_ids: Sequence[str])
     return await _at_versions(conn, heads, version_ids)
 
 
+async def plans_of_prices(conn: AsyncConnection, price_ids: Sequence[str]) -> dict[str, Plan]:
+    """By the id of the price: the plan at the version that the price belongs to, whatever its tenant."""
+    if not price_ids:
+        return {}
+    query = select(prices.c.id, prices.c.plan_version_id).where(prices.c.id.in_(set(price_ids)))
+    versions = {row.id: row.plan_version_id for row in await conn.execute(query)}
+    found = await plan_versions_by_id(conn, sorted(set(versions.values())))
+    return {price_id: found[version_id] for price_id, version_id in versions.items()}
+
+
 async def list_plans(conn: AsyncConnection, scope: Scope, *, limit: int, after: str | None) -> list[Plan]:
     """Plans that are not archived, oldest first, each at its newest version, up to `limit + 1`."""
     query = select(plans).where(in_scope(plans, scope), plans.c.archived_at.is_(None))

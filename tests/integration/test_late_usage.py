@@ -1,0 +1,213 @@
+"""Late usage on real stores: what comes after its period was billed is on a later invoice, once and to the cent."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from msgspec.structs import replace
+from sqlalchemy import text
+
+from schemas.closing import BatchClosed
+from schemas.invoices import KeptInvoice
+from schemas.prices import GraduatedPrice, PackagePrice, PlanPrice, Price, Tier
+from stores.postgres.closings import failures_of
+from stores.postgres.customers import change_customer, get_customer
+from stores.postgres.engine import transaction
+from stores.postgres.plans import create_plan
+from tests.support.closing import SCOPE, Books, books, call, plan
+from tests.support.closing_api import BooksApi
+from tests.support.closing_time import begin, close, end, look, move_to
+
+MAY, JUNE, JULY, AUGUST, SEPTEMBER = (datetime(2026, month, 1, tzinfo=UTC) for month in range(5, 10))
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest_asyncio.fixture
+async def made(postgres_url: str, clickhouse_url: str) -> AsyncIterator[Books]:
+    async with books(postgres_url, clickhouse_url, "late_usage") as found:
+        await begin(found, MAY)
+        yield found
+
+
+async def sold(made: Books, subscription_id: str, **prices: Price) -> None:
+    """The subscription's plan has these prices of a call each, instead of its own."""
+    listed = tuple(
+        PlanPrice(id=f"pri_late_{key}", key=key, currency="EUR", price=price, meter_id="met_count")
+        for key, price in prices.items()
+    )
+    async with transaction(made.engine) as conn:
+        await create_plan(conn, SCOPE, replace(plan(), id="pla_2", key="late", version_id="plv_2", prices=listed))
+        await conn.execute(
+            text("UPDATE subscriptions SET plan_version_id = 'plv_2' WHERE id = :id"), {"id": subscription_id}
+        )
+
+
+def adjustments(invoice: KeptInvoice) -> list[tuple[str, int, Any, Any, str]]:
+    return [
+        (
+            line.price_key,
+            line.period_start.month,
+            line.adjusts.quantity_before,
+            line.adjusts.quantity_after,
+            str(line.amount),
+        )
+        for line in invoice.lines
+        if line.adjusts is not None
+    ]
+
+
+async def recomputes(made: Books) -> None:
+    api = BooksApi(made)
+    for invoice in await made.invoices():
+        status, body = await api.send("GET", f"/v1/invoices/{invoice.id}/recompute")
+        assert (status, body["same"]) == (200, True), body
+        assert len(body["lines"]) == len(invoice.lines)
+
+
+async def test_late_events_are_an_adjustment_line_on_the_next_invoice_and_only_there(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    await made.count([call(1, "acme", MAY + DAY, "ann")])
+    cut, _ = await close(made, JUNE + HOUR)
+    late = [call(2, "acme", MAY + DAY, "ann", cut=cut), call(3, "acme-old", MAY + 2 * DAY, "bob", cut=cut)]
+    await made.count([*late, call(4, "acme", JUNE + DAY, "cyd", cut=cut)])
+    cut, closed = await close(made, JULY + HOUR)
+    assert closed == BatchClosed(billed=1)
+    await made.count([call(5, "acme", JULY + DAY, "ann", cut=cut)])
+    await close(made, AUGUST + HOUR)
+    may, june, july = await made.invoices(subscription)
+    assert may.total == Decimal("32.25")
+    assert adjustments(june) == [("calls", 5, 1, 3, "0.50"), ("users", 5, 1, 2, "1.00")]
+    [calls] = [line for line in june.lines if line.kind == "adjustment" and line.price_key == "calls"]
+    assert (str(calls.quantity), calls.period_end, str(calls.exact_amount)) == ("2", JUNE, "0.5")
+    assert calls.adjusts is not None
+    assert (calls.adjusts.invoice_id, calls.adjusts.sequence, calls.adjusts.cut) == (may.id, 1, may.cut)
+    assert june.total == Decimal("32.25") + Decimal("1.50")
+    assert (june.subtotal, june.amount_due) == (june.total, june.total)
+    assert adjustments(july) == []
+    await recomputes(made)
+
+
+async def test_each_closing_adjusts_what_is_new_and_what_is_below_a_cent_is_carried(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    tiers = (Tier(up_to=Decimal(2), unit_amount=Decimal("0.004")), Tier(unit_amount=Decimal("0.003")))
+    await sold(made, subscription, calls=GraduatedPrice(tiers=tiers))
+    await made.count([call(1, "acme", MAY + DAY, "ann")])  # 0.004
+    cut, _ = await close(made, JUNE + HOUR)
+    await made.count([call(2, "acme", MAY + DAY, "ann", cut=cut)])  # 0.008: one cent
+    cut, _ = await close(made, JULY + HOUR)
+    await made.count([call(3, "acme", MAY + DAY, "ann", cut=cut)])  # 0.011: no other cent
+    await made.count([call(4, "acme", JUNE + DAY, "ann", cut=cut)])
+    await close(made, AUGUST + HOUR)
+    may, june, july = await made.invoices(subscription)
+    assert not may.total
+    assert (adjustments(june), adjustments(july)) == ([("calls", 5, 1, 2, "0.01")], [])
+    cut = july.cut
+    await made.count([call(n, "acme", JUNE + DAY, "ann", cut=cut) for n in (5, 6)])  # June: 0.011
+    await close(made, SEPTEMBER + HOUR)
+    *_, august = await made.invoices(subscription)
+    assert adjustments(august) == [("calls", 6, 0, 3, "0.01")]
+    await recomputes(made)
+
+
+async def test_an_ended_subscription_gets_an_invoice_of_adjustments_of_its_own(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    await sold(
+        made, subscription, calls=PackagePrice(amount=Decimal(2), package_size=Decimal(2), minimum_amount=Decimal(5))
+    )
+    await end(made, subscription, JUNE)
+    cut, _ = await close(made, JUNE + HOUR)
+    assert await look(made, JUNE + 2 * HOUR) == (None, 0)
+    await made.count([call(n, "acme", MAY + DAY, "ann", cut=cut) for n in range(1, 8)])
+    cutoff, billed = await look(made, JUNE + 2 * DAY)
+    assert cutoff is not None
+    assert billed == 1
+    await made.count(
+        [call(8, "acme", MAY + 3 * DAY, "ann", cut=cutoff.cut), call(9, "acme", MAY, "bob", cut=cutoff.cut)]
+    )
+    assert (await look(made, JUNE + 4 * DAY))[1] == 1
+    assert (await look(made, JUNE + 6 * DAY))[1] == 0
+    closing, first, second = await made.invoices(subscription)
+    assert [closing.total, first.total, second.total] == [5, 3, 2]
+    assert (first.period_start, first.period_end, first.state, len(first.lines)) == (MAY, JUNE, "open", 1)
+    assert adjustments(first) == [("calls", 5, 0, 7, "3.00")]
+    assert adjustments(second) == [("calls", 5, 7, 9, "2.00")]
+    assert [step.kind for step in first.lines[0].steps] == ["packages", "minimum"]
+    async with transaction(made.engine) as conn:
+        kept = await conn.execute(
+            text("SELECT kind, sequence, invoice_id FROM billed_periods ORDER BY kind DESC, sequence")
+        )
+        assert [tuple(row) for row in kept] == [
+            ("usage", 0, closing.id),
+            ("adjustment", 1, first.id),
+            ("adjustment", 2, second.id),
+        ]
+    await recomputes(made)
+
+
+async def test_an_ended_subscription_is_looked_at_until_late_events_are_accepted_no_more(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    await end(made, subscription, JUNE)
+    await close(made, JUNE + HOUR)
+    for days in (2, 30, 69, 71):
+        cutoff, _ = await look(made, JUNE + days * DAY)
+        assert cutoff is not None
+    assert await look(made, JUNE + 80 * DAY) == (None, 0)
+
+
+async def test_a_name_that_a_customer_takes_later_brings_its_usage_along(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    await made.count([call(1, "renamed", MAY + DAY, "ann")])
+    await close(made, JUNE + HOUR)
+    async with transaction(made.engine) as conn:
+        acme = await get_customer(conn, SCOPE, "acme")
+        await change_customer(conn, SCOPE, replace(acme, aliases=(*acme.aliases, "renamed")))
+    await close(made, JULY + HOUR)
+    _, june = await made.invoices(subscription)
+    assert adjustments(june) == [("calls", 5, 0, 1, "0.25"), ("users", 5, 0, 1, "1.00")]
+    await recomputes(made)
+
+
+async def test_a_recount_of_late_usage_that_differs_stops_the_invoice_and_is_told(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    cut, _ = await close(made, JUNE + HOUR)
+    await made.count([call(1, "acme", MAY + DAY, "ann", cut=cut)])
+    await made.clickhouse.command(f"TRUNCATE TABLE {made.clickhouse.reads('events')}")
+    _, closed = await close(made, JULY + HOUR)
+    assert closed == BatchClosed(stopped=(subscription,))
+    async with transaction(made.engine) as conn:
+        assert [one.code for one in await failures_of(conn, subscription)] == ["recount_differs"]
+
+
+async def test_the_upcoming_invoice_shows_adjustments_and_an_event_the_line_that_it_is_in(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    await made.count([call(1, "acme", MAY + DAY, "ann")])
+    cut, _ = await close(made, JUNE + HOUR)
+    await made.count([call(2, "acme", MAY + DAY, "ann", cut=cut)])
+    await move_to(made, JUNE + DAY)
+    api = BooksApi(made)
+    status, body = await api.send("POST", "/v1/invoices/preview", {"subscription": subscription})
+    assert status == 200, body
+    [line] = [line for line in body["lines"] if line["kind"] == "adjustment"]
+    assert (line["price_key"], line["amount"], line["adjusts"]["quantity_after"]) == ("calls", "0.25", "2")
+    await close(made, JULY + HOUR)
+    may, june = await made.invoices(subscription)
+    for number, invoice in ((1, may), (2, june)):
+        _, found = await api.send("GET", f"/v1/events/lookup?source=&id=call-{number}")
+        assert {one["invoice_id"] for one in found["lines"]} == {invoice.id}, found
+
+
+async def test_the_same_adjustment_cannot_be_kept_twice(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    await end(made, subscription, JUNE)
+    cut, _ = await close(made, JUNE + HOUR)
+    await made.count([call(1, "acme", MAY + DAY, "ann", cut=cut)])
+    assert (await look(made, JUNE + 2 * DAY))[1] == 1
+    async with transaction(made.engine) as conn:
+        await conn.execute(text("DELETE FROM invoice_lines WHERE kind = 'adjustment'"))
+        await conn.execute(text("UPDATE late_looks SET cut = :cut"), {"cut": cut})
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await look(made, JUNE + 4 * DAY)
