@@ -96,7 +96,7 @@ def _usage(invoice: KeptInvoice, line: InvoiceLine, meter: Meter, read: Usage) -
         aggregation=meter.aggregation,
         windows=tuple(_window(invoice, meter, row) for row in read.rows),
         total=read.total,
-        same=billed == line.quantity,
+        same=billed == (line.quantity if line.adjusts is None else line.adjusts.quantity_after),
     )
 
 

@@ -131,7 +131,7 @@ async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Sc
             plan = await get_plan_version(conn, scope, version_id)
             meters = await meters_by_id(conn, [one.meter_id for one in plan.prices if one.meter_id is not None])
         held = replace(held, plan_version_id=version_id, cadence=plan.cadence)
-    now = counted_by(contracts, held)
+    now = counted_by(contracts, contracts.held[held.id])
     by = replace(kept, references=kept.references or now.references)
     period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
     ranges = {scope: period_ranges(held, plan, period, by)}

@@ -54,11 +54,12 @@ async def close_batch(
     await conn.execute(_LOCK, {"ids": ids})
     moved = frozenset((await conn.execute(_MOVE, _moves(fitting))).scalars())
     kept = [one for one in fitting if one.held.id in moved]
+    # Before the numbers, as looks do: two transactions take their locks in one order.
+    await begin_looks(conn, _ended(kept), now)
     written = await numbered(conn, kept, as_of, now)
     await insert_invoices(conn, written)
     await copy_rows(conn, billed_periods, [_billed(one.invoice) for one in written])
     await keep_adjustments(conn, [one.invoice for one in written])
-    await begin_looks(conn, _ended(kept), now)
     await resolve_failures(conn, {one.held.id: one.invoices[-1].period_end for one in kept})
     return moved
 

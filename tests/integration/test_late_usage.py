@@ -1,5 +1,6 @@
 """Late usage on real stores: what comes after its period was billed is on a later invoice, once and to the cent."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,12 +12,14 @@ import pytest_asyncio
 from msgspec.structs import replace
 from sqlalchemy import text
 
-from schemas.closing import BatchClosed
+from schemas.catalog import TenantLimits
+from schemas.closing import BatchClosed, ClosingBatch, DueQuestion
 from schemas.invoices import KeptInvoice
 from schemas.prices import GraduatedPrice, PackagePrice, PlanPrice, Price, Tier
 from stores.postgres.closings import failures_of
 from stores.postgres.customers import change_customer, get_customer
 from stores.postgres.engine import transaction
+from stores.postgres.limits import set_limits
 from stores.postgres.plans import create_plan
 from tests.support.closing import SCOPE, Books, books, call, plan
 from tests.support.closing_api import BooksApi
@@ -211,3 +214,52 @@ async def test_the_same_adjustment_cannot_be_kept_twice(made: Books) -> None:
         await conn.execute(text("UPDATE late_looks SET cut = :cut"), {"cut": cut})
     with pytest.raises(psycopg.errors.UniqueViolation):
         await look(made, JUNE + 4 * DAY)
+
+
+async def test_many_who_bill_the_same_late_usage_at_once_bill_it_once(made: Books) -> None:
+    for name in ("acme", "bolt", "core"):
+        await made.subscribe(name, MAY)
+    await end(made, "sub_core", JUNE)
+    cut, _ = await close(made, JUNE + HOUR)
+    late = [call(n, name, MAY + DAY, "ann", cut=cut) for n, name in enumerate(("acme", "bolt", "core"), 1)]
+    await made.count(late)
+    await move_to(made, JULY + HOUR)
+    activities = made.activities()
+    cutoff = (await activities.take_cutoff()).cutoff
+    assert cutoff is not None
+    question = DueQuestion(cutoff=cutoff)
+    batch = ClosingBatch(cutoff=cutoff, periods=(await activities.find_due(question)).periods)
+    closed = await asyncio.gather(*(made.activities().close_batch(batch) for _ in range(3)))
+    looked = await asyncio.gather(*(made.activities().bill_late(question) for _ in range(3)))
+    assert (sum(one.billed for one in closed), sum(one.billed for one in looked)) == (2, 1)
+    found = await made.invoices()
+    assert [invoice.number for invoice in found] == [f"INV-00000{n}" for n in range(1, 7)]
+    for invoice in found[3:]:
+        assert adjustments(invoice) == [("calls", 5, 0, 1, "0.25"), ("users", 5, 0, 1, "1.00")]
+
+
+async def test_a_period_is_adjusted_at_the_prices_that_it_was_sold_at(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    cut, _ = await close(made, JUNE + HOUR)
+    await sold(made, subscription, calls=GraduatedPrice(tiers=(Tier(unit_amount=Decimal(7)),)))
+    await made.count([call(1, "acme", MAY + DAY, "ann", cut=cut), call(2, "acme", JUNE + DAY, "ann", cut=cut)])
+    await close(made, JULY + HOUR)
+    _, june = await made.invoices(subscription)
+    assert [(line.price_id, str(line.amount)) for line in june.lines] == [
+        ("pri_late_calls", "7.00"),
+        ("pri_calls", "0.25"),
+        ("pri_users", "1.00"),
+    ]
+    await recomputes(made)
+
+
+async def test_late_usage_is_looked_for_as_far_back_as_the_tenant_accepts_it(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    async with transaction(made.engine) as conn:
+        await set_limits(conn, SCOPE, TenantLimits(max_event_age_s=12 * 86_400))
+    cut, _ = await close(made, JUNE + HOUR)
+    cut, _ = await close(made, JULY + HOUR)
+    await made.count([call(1, "acme", MAY + DAY, "ann", cut=cut), call(2, "acme", JUNE + DAY, "ann", cut=cut)])
+    await close(made, AUGUST + HOUR)
+    *_, july = await made.invoices(subscription)
+    assert [month for _, month, *_ in adjustments(july)] == [6, 6]
