@@ -9,6 +9,8 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
+from api.addon_versions import AddonVersionsController
+from api.addons import AddonsController
 from api.auth import provide_principal
 from api.check import CHECK_PATH, CheckController, CheckHandler
 from api.customers import CustomersController
@@ -25,10 +27,12 @@ from api.meters import MetersController
 from api.openapi import openapi_config, openapi_json
 from api.operations import OperationsController, dashboard_route
 from api.plain_asgi import send_bytes
+from api.plan_versions import PlanVersionsController
 from api.plans import PlansController
 from api.prices import PricesController
 from api.settings import SettingsController
 from api.stats import StatsController
+from api.subscription_changes import SubscriptionChangesController
 from api.subscriptions import SubscriptionsController
 from api.usage import UsageController
 from api.usage_stream import UsageStreamController
@@ -46,8 +50,12 @@ CONTROLLERS: Sequence[ControllerRouterHandler] = (
     MeterIssuesController,
     FeaturesController,
     PlansController,
+    PlanVersionsController,
+    AddonsController,
+    AddonVersionsController,
     PricesController,
     CustomersController,
+    SubscriptionChangesController,
     SubscriptionsController,
     SettingsController,
     CheckController,

@@ -16,6 +16,7 @@ from api.errors import PROBLEM_JSON, Problem
 from api.ingest import EVENTS_PATH
 from api.openapi_check import CHECK_OPERATION
 from api.openapi_events import INGEST_OPERATION
+from api.openapi_examples import with_examples
 from api.openapi_page import page
 from schemas.events import IngestAnswer, UsageEvent
 
@@ -75,7 +76,10 @@ def complete(generated: dict[str, Any]) -> dict[str, Any]:
 
 
 def _path_item(path: str, item: dict[str, Any]) -> dict[str, Any]:
-    return {name: _operation(path, found) if name in _METHODS else found for name, found in item.items()}
+    return {
+        name: with_examples(path, name, _operation(path, found)) if name in _METHODS else found
+        for name, found in item.items()
+    }
 
 
 def _operation(path: str, operation: dict[str, Any]) -> dict[str, Any]:

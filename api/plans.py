@@ -2,19 +2,22 @@
 
 from typing import Any
 
-from litestar import Controller, Request, Response, delete, get, post
+from litestar import Controller, Request, Response, delete, get, patch, post
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import Principal, require
 from api.conventions import Created, Page, PageLimit, check_match, created_once, page_of, tagged
 from api.deps import ApiDeps
+from domain.keys import validate_key
+from domain.plan_versions import clone
 from domain.plans import check_entitlements, validate_plan
 from schemas.entitlements import EntitlementSpec
+from schemas.plan_drafts import PlanClone, PlanPatch
 from schemas.plans import Plan, PlanSpec
 from schemas.prices import PlanPrice, PlanPriceSpec
 from schemas.scope import Scope
-from stores.postgres import features, meters, plans
+from stores.postgres import features, meters, plan_drafts, plans
 from stores.postgres.engine import transaction
 
 PREFIX = "pla"
@@ -64,6 +67,39 @@ class PlansController(Controller):
     async def get(self, plan: str, principal: Principal, deps: ApiDeps) -> Response[Plan]:
         async with transaction(deps.engine) as conn:
             return tagged(await plans.get_plan(conn, principal.scope, plan))
+
+    @patch("/{plan:str}", guards=[require("catalog:write")])
+    async def rename(
+        self, request: Request[Any, Any, Any], plan: str, data: PlanPatch, principal: Principal, deps: ApiDeps
+    ) -> Response[Plan]:
+        """Only the name: what a plan sells is changed by a new version."""
+        async with transaction(deps.engine) as conn:
+            kept = await plan_drafts.lock_plan(conn, principal.scope, plan)
+            check_match(request, kept.revision)
+            await plan_drafts.rename_plan(conn, kept, data.name)
+            return tagged(await plans.get_plan(conn, principal.scope, kept.id))
+
+    @post("/{plan:str}/clone", guards=[require("catalog:write")])
+    async def clone(
+        self, request: Request[Any, Any, Any], plan: str, data: PlanClone, principal: Principal, deps: ApiDeps
+    ) -> Response[Plan]:
+        """Another plan whose version 1, a draft, says the same with prices of its own."""
+        validate_key(data.key, PREFIX)
+
+        async def copy(conn: AsyncConnection) -> Created:
+            scope, now = principal.scope, deps.clock.now()
+            head = await plans.get_plan(conn, scope, plan)
+            wanted = head.version_id if data.version is None else str(data.version)
+            source = await plan_drafts.get_version(conn, scope, head.id, wanted)
+            name = head.name if data.name is None else data.name
+            new_id = deps.ids.new
+            draft = clone(source, plan_id=new_id(PREFIX), key=data.key, name=name, number=1, new_id=new_id)
+            made = replace(head, id=draft.plan_id, key=data.key, name=name, created_at=now)
+            await plans.insert_plan(conn, scope, made)
+            await plan_drafts.insert_draft(conn, draft, now)
+            return await plans.get_plan(conn, scope, made.id)
+
+        return await created_once(request, deps, principal, copy)
 
     @delete("/{plan:str}", guards=[require("catalog:write")])
     async def archive(self, request: Request[Any, Any, Any], plan: str, principal: Principal, deps: ApiDeps) -> None:

@@ -1,11 +1,16 @@
-"""`/v1/prices/quote`: what usage costs at a price, and how that comes about. Nothing is stored."""
+"""`/v1/prices`: what usage costs at a price, and what a past range would have come to at others. Nothing is stored."""
 
-from litestar import Controller, post
+from typing import Any
+
+from litestar import Controller, Request, post
 from msgspec.structs import replace
 
-from api.auth import require
+from api.auth import Principal, require
+from api.backtest import backtest_of
+from api.deps import ApiDeps
 from documents.steps import step_sentence
 from domain.pricing.quote import quote
+from schemas.backtests import Backtest, BacktestRequest
 from schemas.quotes import Quote, QuoteRequest
 
 
@@ -19,3 +24,13 @@ class PricesController(Controller):
         made = quote(data)
         sentences = [step_sentence(step, made.currency) for line in made.lines for step in line.steps]
         return replace(made, explanation=tuple(sentences))
+
+    @post("/backtest", guards=[require("invoices:read")], status_code=200)
+    async def backtest(
+        self, request: Request[Any, Any, Any], data: BacktestRequest, principal: Principal, deps: ApiDeps
+    ) -> Backtest:
+        """Past billing periods rated twice by what closes periods: as they are sold, and under other prices.
+
+        Safe to repeat: it changes nothing. At one cut it answers the same for ever.
+        """
+        return await backtest_of(request, deps, principal.scope, data)

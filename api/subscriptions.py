@@ -1,24 +1,22 @@
 """`/v1/subscriptions`: who holds which plan from when on."""
 
-from datetime import datetime
 from typing import Any
 
 from litestar import Controller, Request, Response, get, post
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import Principal, require
-from api.conventions import Created, Page, PageLimit, check_match, created_once, page_of, tagged
+from api.conventions import Created, Page, PageLimit, created_once, page_of, tagged
 from api.deps import ApiDeps
-from domain.errors import Conflict
-from domain.periods import billing_period_at, zone_of
-from domain.subscriptions import period_anchor, period_to_close, status_at, validate_start
-from schemas.customers import Customer
-from schemas.periods import Cadence
-from schemas.plans import Plan
-from schemas.scope import Scope
+from api.subscription_amend import change_key, publish
+from domain.plans import check_sold
+from domain.subscriptions.amend import amended
+from domain.subscriptions.begin import begin_requests
+from domain.subscriptions.holding import holding
 from schemas.subscriptions import Subscription, SubscriptionSpec
-from stores.postgres import catalog_log, contracts, customers, plans, subscriptions
+from stores.postgres import customers, plans, subscriptions
 from stores.postgres.engine import transaction
+from stores.postgres.sold import sold_of
 
 PREFIX = "sub"
 
@@ -34,16 +32,22 @@ class SubscriptionsController(Controller):
         """A start in the past is billed period by period, in order."""
 
         async def create(conn: AsyncConnection) -> Created:
+            now = deps.clock.now()
             customer = await customers.get_customer(conn, principal.scope, data.customer)
             plan = await plans.get_plan(conn, principal.scope, data.plan)
-            if plan.archived_at is not None:
-                raise Conflict("plan_archived", f"the plan {plan.key!r} is not sold any more")
-            held = _begun(data, customer, plan, deps.ids.new(PREFIX), deps.clock.now())
-            version = await catalog_log.begin_version(conn)
-            anchor_at = period_anchor(held.start_at, held.billing, Cadence(unit=plan.cadence), held.timezone)
-            await subscriptions.create_subscription(conn, principal.scope, held, anchor_at)
-            await _publish(conn, principal.scope, deps, customer, version)
-            return held
+            check_sold(plan)
+            sold = await sold_of(conn, [], [plan.version_id])
+            requests = begin_requests(
+                data, customer, plan, now, made_by=principal.key_id, key=change_key(request, deps)
+            )
+            begun = amended((), requests, sold, now)
+            subscription_id = deps.ids.new(PREFIX)
+            row = holding(begun.life, sold, now)
+            await subscriptions.create_subscription(
+                conn, principal.scope, subscription_id, begun.life, row, begun.records
+            )
+            await publish(conn, deps, principal, customer)
+            return await subscriptions.get_subscription(conn, principal.scope, subscription_id, now)
 
         return await created_once(request, deps, principal, create)
 
@@ -70,70 +74,3 @@ class SubscriptionsController(Controller):
         async with transaction(deps.engine) as conn:
             held = await subscriptions.get_subscription(conn, principal.scope, subscription, deps.clock.now())
         return tagged(held)
-
-    @post("/{subscription:str}/cancel", guards=[require("subscriptions:write")])
-    async def cancel(
-        self, request: Request[Any, Any, Any], subscription: str, principal: Principal, deps: ApiDeps
-    ) -> Response[Subscription]:
-        """Ends it with the billing period that is running. Repeating it changes nothing."""
-
-        async def cancel(conn: AsyncConnection) -> Created:
-            now = deps.clock.now()
-            held = await subscriptions.get_subscription(conn, principal.scope, subscription, now, for_update=True)
-            if held.end_at is not None:
-                return held
-            check_match(request, held.revision)
-            plan = await plans.get_plan_version(conn, principal.scope, held.plan_version_id)
-            await _end(conn, principal.scope, held, plan, now)
-            customer = await customers.get_customer(conn, principal.scope, held.customer_id)
-            await _publish(conn, principal.scope, deps, customer, await catalog_log.begin_version(conn))
-            return await subscriptions.get_subscription(conn, principal.scope, subscription, now)
-
-        return await created_once(request, deps, principal, cancel, status_code=200)
-
-
-def _begun(data: SubscriptionSpec, customer: Customer, plan: Plan, subscription_id: str, now: datetime) -> Subscription:
-    start_at = now.replace(microsecond=0) if data.start_at is None else data.start_at
-    validate_start(start_at)
-    zone = data.timezone or customer.timezone
-    zone_of(zone)
-    cadence = Cadence(unit=plan.cadence)
-    first = period_to_close(
-        start_at=start_at, end_at=None, billing=data.billing, cadence=cadence, zone=zone, closed_to=start_at
-    )
-    return Subscription(
-        id=subscription_id,
-        customer_id=customer.id,
-        plan_id=plan.id,
-        plan_version_id=plan.version_id,
-        status=status_at(now, start_at, None),
-        billing=data.billing,
-        timezone=zone,
-        start_at=start_at,
-        end_at=None,
-        closed_to=start_at,
-        next_close_at=None if first is None else first.end,
-        revision=1,
-        created_at=now,
-    )
-
-
-async def _end(conn: AsyncConnection, scope: Scope, held: Subscription, plan: Plan, now: datetime) -> None:
-    cadence = Cadence(unit=plan.cadence)
-    running = billing_period_at(held.start_at, held.billing, cadence, held.timezone, max(now, held.start_at))
-    left = period_to_close(
-        start_at=held.start_at,
-        end_at=running.end,
-        billing=held.billing,
-        cadence=cadence,
-        zone=held.timezone,
-        closed_to=held.closed_to,
-    )
-    await subscriptions.end_subscription(conn, scope, held, running.end, left)
-
-
-async def _publish(conn: AsyncConnection, scope: Scope, deps: ApiDeps, customer: Customer, version: int) -> None:
-    # Nothing of the catalog changed: the empty version keeps versions without a gap.
-    await catalog_log.record(conn, version, [])
-    partitions = deps.settings.kafka.balance_partitions
-    await contracts.publish_contract(conn, scope, customer, version, deps.clock.now(), partitions)

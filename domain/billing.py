@@ -1,15 +1,21 @@
 """From periods and their usage to invoices, and from an invoice to what it comes to when it is computed again."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 
+from msgspec.structs import replace
+
+from domain.billed_parts import meters_sold, parts_of, place_of
 from domain.closing import bill_period, check_recount
 from domain.customers import references_of
-from domain.errors import MeterstreamError, NotFound, Unavailable
+from domain.errors import Invalid, MeterstreamError, NotFound, Unavailable
+from domain.money import ZERO
 from domain.quantities import plain_quantity
 from schemas.billing import (
     Amount,
     BilledMeter,
+    BilledPart,
     Billing,
     Contracts,
     Counted,
@@ -27,7 +33,7 @@ from schemas.usage import UsageRange
 
 def counted_by(contracts: Contracts, held: ClosableSubscription) -> CountedBy:
     """What usage of this subscription is read by now; meters that are not there are left out."""
-    sold = _meter_ids(contracts.plans[held.plan_version_id])
+    sold = meters_sold(held, contracts.plans[held.plan_version_id])
     return CountedBy(
         references=tuple(references_of(contracts.customers[held.customer_id])),
         generations={
@@ -50,16 +56,18 @@ def ranges_of(contracts: Contracts, periods: Sequence[DuePeriod]) -> dict[Scope,
 def period_ranges(
     held: ClosableSubscription, plan: Plan, period: DuePeriod, by: CountedBy
 ) -> dict[BilledMeter, UsageRange]:
+    """By the place that each part of the period which is usage has in what is read."""
     return {
-        BilledMeter(held.id, period.start, meter_id): UsageRange(
-            meter_id=meter_id,
-            generation=by.generations[meter_id],
+        place: UsageRange(
+            meter_id=place.meter_id,
+            generation=by.generations[place.meter_id],
             references=by.references,
-            start=period.start,
-            end=period.end,
+            start=part.start,
+            end=part.end,
+            spans=part.spans,
         )
-        for meter_id in _meter_ids(plan)
-        if meter_id in by.generations
+        for part in parts_of(held, plan, period)
+        if (place := place_of(held, period, part)) is not None and place.meter_id in by.generations
     }
 
 
@@ -103,16 +111,16 @@ def recomputed(
     that was read at its cut. A function of its arguments only.
     """
     period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
-    values = {meter.meter_id: counted for meter, counted in usage.items() if meter.start == period.start}
+    parts = parts_of(held, plan, period)
     windows, events = (
         bill_period(
             invoice_id=invoice.id,
-            line_ids=[price.id for price in plan.prices],
+            line_ids=[str(number) for number in range(len(parts))],
             held=held,
-            plan=plan,
+            currency=plan.currency,
+            parts=[_metered(held, period, part, usage, pick) for part in parts],
             period=period,
             cut=invoice.cut,
-            usage={meter_id: pick(counted) for meter_id, counted in values.items()},
         )
         for pick in (_value, _recount)
     )
@@ -142,9 +150,9 @@ def _line_of(invoice: Invoice, line: InvoiceLine) -> InvoiceLine | None:
     return next((one for one in invoice.lines if _named(one) == _named(line)), None)
 
 
-def _named(line: InvoiceLine) -> tuple[str, str, str]:
+def _named(line: InvoiceLine) -> tuple[str, str, str, datetime]:
     """What a line is called whenever its period is computed: ids are new each time."""
-    return line.price_id, line.kind, line.steps[0].kind if line.kind == "true_up" else ""
+    return line.price_id, line.kind, line.steps[0].kind if line.kind == "true_up" else "", line.period_start
 
 
 def side_by_side(line: InvoiceLine, windows: InvoiceLine | None, events: InvoiceLine | None) -> RecomputedLine:
@@ -179,23 +187,36 @@ def _invoice(
     cut: int,
     new_id: Callable[[str], str],
 ) -> Invoice:
-    values: dict[str, Decimal | None] = {}
-    for meter_id in _meter_ids(plan):
-        counted = usage.get(BilledMeter(held.id, period.start, meter_id))
+    parts = parts_of(held, plan, period)
+    for place in filter(None, (place_of(held, period, part) for part in parts)):
+        counted = usage.get(place)
         if counted is None:
-            raise NotFound("meter_not_found", f"a price of the plan {plan.key} refers to the unknown meter {meter_id}")
-        check_recount(meter_id, counted.value, counted.recount)
-        values[meter_id] = counted.value
+            message = f"a price of the plan {plan.key} refers to the unknown meter {place.meter_id}"
+            raise NotFound("meter_not_found", message)
+        check_recount(place.meter_id, counted.value, counted.recount)
     return bill_period(
         invoice_id=new_id("inv"),
-        line_ids=[new_id("lin") for _ in plan.prices],
+        line_ids=[new_id("lin") for _ in parts],
         held=held,
-        plan=plan,
+        currency=plan.currency,
+        parts=[_metered(held, period, part, usage, _value) for part in parts],
         period=period,
         cut=cut,
-        usage=values,
     )
 
 
-def _meter_ids(plan: Plan) -> list[str]:
-    return list(dict.fromkeys(price.meter_id for price in plan.prices if price.meter_id is not None))
+def _metered(
+    held: ClosableSubscription,
+    period: DuePeriod,
+    part: BilledPart,
+    usage: Mapping[BilledMeter, Counted],
+    pick: Callable[[Counted], Decimal | None],
+) -> BilledPart:
+    """The part with its usage; an aggregate without a value is priced as 0 units. Raises Invalid `usage_missing`."""
+    place = place_of(held, period, part)
+    if place is None:
+        return part
+    if place not in usage:
+        raise Invalid("usage_missing", f"the usage of meter {place.meter_id} was not read")
+    quantity = pick(usage[place])
+    return replace(part, quantity=ZERO if quantity is None else quantity)

@@ -1,6 +1,6 @@
 """Which periods can be billed, from what, and what stops an invoice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -8,10 +8,10 @@ from domain.errors import Conflict, Invalid
 from domain.invoices import assemble_invoice, finalize
 from domain.periods import boundary
 from domain.subscriptions import period_anchor, period_to_close
+from schemas.billing import BilledPart
 from schemas.closing import BatchClosed, ClosableSubscription, ClosingProgress, DuePage, DuePeriod, FailedPeriod
 from schemas.invoices import Invoice
 from schemas.periods import Cadence, Period
-from schemas.plans import Plan
 
 
 def closable_before(now: datetime, grace_s: int, as_of: datetime) -> datetime:
@@ -103,23 +103,22 @@ def bill_period(
     invoice_id: str,
     line_ids: Sequence[str],
     held: ClosableSubscription,
-    plan: Plan,
+    currency: str,
+    parts: Sequence[BilledPart],
     period: DuePeriod,
     cut: int,
-    usage: Mapping[str, Decimal | None],
 ) -> Invoice:
-    """The finalized invoice of one period; `usage` as for `assemble_invoice`, which also says what is raised."""
+    """The finalized invoice of one period; `parts` as for `assemble_invoice`, which also says what is raised."""
     draft = assemble_invoice(
         invoice_id=invoice_id,
         line_ids=line_ids,
         customer_id=held.customer_id,
         subscription_id=held.id,
-        currency=plan.currency,
+        currency=currency,
         period_start=period.start,
         period_end=period.end,
         cut=cut,
-        prices=plan.prices,
-        usage=usage,
+        parts=parts,
         whole=whole_period(held, period),
     )
     return finalize(draft)

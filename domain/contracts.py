@@ -28,22 +28,28 @@ class GrantedFeature(Struct, frozen=True, kw_only=True):
 
 
 class HeldPlan(Struct, frozen=True, kw_only=True):
-    """A subscription with what its plan version grants."""
+    """A subscription with what a plan version grants while it is held: `[starts_at, ends_at)`, the subscription's unless
+    told.
+    """
 
     subscription: Subscription
     cadence: PlanCadence
     features: tuple[GrantedFeature, ...]
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
 
 
 def held_entitlements(plans: Iterable[HeldPlan], known_at: datetime) -> list[HeldEntitlement]:
-    """Entitlements of all subscriptions that have not ended at `known_at`, in order of feature key and subscription."""
+    """Entitlements of all subscriptions that have not ended at `known_at`, in order of feature key and subscription, and
+    of one subscription in order of time.
+    """
     held = [
         _held(plan, feature)
         for plan in plans
         if plan.subscription.end_at is None or plan.subscription.end_at > known_at
         for feature in plan.features
     ]
-    return sorted(held, key=lambda each: (each.feature_key, each.subscription_id))
+    return sorted(held, key=lambda each: (each.feature_key, each.subscription_id, each.starts_at))
 
 
 def _held(plan: HeldPlan, feature: GrantedFeature) -> HeldEntitlement:
@@ -53,8 +59,9 @@ def _held(plan: HeldPlan, feature: GrantedFeature) -> HeldEntitlement:
         feature_key=feature.feature_key,
         kind=feature.kind,
         subscription_id=held.id,
-        starts_at=held.start_at,
-        ends_at=held.end_at,
+        starts_at=plan.starts_at or held.start_at,
+        ends_at=plan.ends_at or held.end_at,
+        counts_from=None if plan.starts_at is None else held.start_at,
         timezone=held.timezone,
     )
     terms = feature.terms
@@ -70,7 +77,7 @@ def _metered(
 ) -> HeldEntitlement:
     held = plan.subscription
     unit = plan.cadence if terms.usage_period == "billing_period" else terms.usage_period
-    anchor = period_anchor(held.start_at, held.billing, Cadence(unit=unit), held.timezone)
+    anchor = period_anchor(held.trial_end_at or held.start_at, held.billing, Cadence(unit=unit), held.timezone)
     return replace(
         common,
         meter_id=feature.meter_id,

@@ -25,13 +25,13 @@ MeterGeneration = tuple[str, int]
 def counted_period(entitlement: Entitlement, instant: datetime) -> Period:
     """The usage period of a metered entitlement that holds `instant`, at or after its start.
 
-    The first period begins with the entitlement, as the bill does: what was used before is not counted.
+    The first period begins with the subscription, as the bill does: what was used before is not counted.
     """
-    starts_at = entitlement.starts_at
+    since = counts_from(entitlement)
     cadence = _cadence(entitlement)
     if cadence.unit == "never":
-        return Period(start=starts_at, end=FOREVER, index=0)
-    period = period_at(entitlement.anchor_at or starts_at, cadence, entitlement.timezone, instant)
+        return Period(start=since, end=FOREVER, index=0)
+    period = period_at(entitlement.anchor_at or since, cadence, entitlement.timezone, instant)
     return _from_start(entitlement, period)
 
 
@@ -40,7 +40,12 @@ def following_period(entitlement: Entitlement, period: Period) -> Period | None:
     cadence = _cadence(entitlement)
     if cadence.unit == "never" or (entitlement.ends_at is not None and entitlement.ends_at <= period.end):
         return None
-    return next_period(entitlement.anchor_at or entitlement.starts_at, cadence, entitlement.timezone, period)
+    return next_period(entitlement.anchor_at or counts_from(entitlement), cadence, entitlement.timezone, period)
+
+
+def counts_from(entitlement: Entitlement) -> datetime:
+    """A change of plan or a pause begins an entitlement, and no new count."""
+    return entitlement.counts_from or entitlement.starts_at
 
 
 def counter_key(entitlement: Entitlement, period: Period) -> CounterKey:
@@ -157,6 +162,5 @@ def _cadence(entitlement: Entitlement) -> Cadence:
 
 
 def _from_start(entitlement: Entitlement, period: Period) -> Period:
-    if period.start >= entitlement.starts_at:
-        return period
-    return replace(period, start=entitlement.starts_at.astimezone(UTC))
+    since = counts_from(entitlement)
+    return period if period.start >= since else replace(period, start=since.astimezone(UTC))

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
+from domain.counters import counts_from
 from domain.errors import Invalid
 from domain.money import EXACT, HUNDREDTH, ZERO
 from schemas.contracts import Entitlement
@@ -19,7 +20,7 @@ def combined(held: Sequence[Entitlement], at: datetime) -> list[Entitlement]:
     Boolean: any true. Static: the newest subscription's. What counts in other periods stays apart.
     """
     merged: dict[tuple[object, ...], Entitlement] = {}
-    for each in sorted(held, key=lambda entitlement: (entitlement.starts_at, entitlement.subscription_id)):
+    for each in sorted(held, key=lambda entitlement: (counts_from(entitlement), entitlement.subscription_id)):
         if each.starts_at > at or (each.ends_at is not None and each.ends_at <= at):
             continue
         key = _counts_as(each)
@@ -31,7 +32,7 @@ def combined(held: Sequence[Entitlement], at: datetime) -> list[Entitlement]:
 def _counts_as(each: Entitlement) -> tuple[object, ...]:
     if each.kind != "metered":
         return (each.feature_id, each.kind)
-    anchor = each.starts_at if each.usage_period == "never" else each.anchor_at
+    anchor = counts_from(each) if each.usage_period == "never" else each.anchor_at
     return (each.feature_id, each.meter_id, each.generation, each.usage_period, anchor, each.timezone)
 
 

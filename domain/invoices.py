@@ -3,7 +3,7 @@
 Discounts, credits and taxes come between the lines and the amount due, in the order semantics fix, once they exist.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -14,9 +14,10 @@ from domain.errors import Invalid
 from domain.money import EXACT, ZERO, total
 from domain.pricing import WHOLE, rate_lines
 from domain.proration import part_of, share
+from schemas.billing import BilledPart
 from schemas.invoices import Invoice, InvoiceLine
 from schemas.periods import Period
-from schemas.prices import PlanPrice, RatedStep
+from schemas.prices import RatedStep
 
 
 def assemble_invoice(
@@ -29,24 +30,21 @@ def assemble_invoice(
     period_start: datetime,
     period_end: datetime,
     cut: int,
-    prices: Sequence[PlanPrice],
-    usage: Mapping[str, Decimal | None],
+    parts: Sequence[BilledPart],
     whole: Period | None = None,
 ) -> Invoice:
-    """The draft for one period of a subscription: one line a price, in the order of the prices, and after it what fills
-    it up to its commitment or minimum.
+    """The draft for one period of a subscription: one line a part, in the order of the parts, and after it what fills it
+    up to its commitment or minimum.
 
-    `line_ids` are as many as the prices. `usage` maps meter ids to what `[period_start, period_end)` holds at `cut`;
-    None is an aggregate without a value and is priced as 0 units. `whole` is the full period that this one is a part of
-    (a stub): fees, minimums and commitments are prorated by time, usage is not. A function of its arguments only:
-    closing the same period at the same cut again makes the same invoice.
-    Raises Invalid `usage_missing` (a meter that was not read is not zero), `currency_mixed`, `unknown_currency`.
+    `line_ids` are as many as the parts. `whole` is the full period that this one is a part of (a stub): fees, minimums
+    and commitments are prorated by time, usage is not. A function of its arguments only: closing the same period at the
+    same cut again makes the same invoice.
+    Raises Invalid `currency_mixed`, `unknown_currency`.
     """
-    part = WHOLE if whole is None else share(whole.start, whole.end, period_start, period_end)
     lines = tuple(
         _prorated(line, whole, currency)
-        for line_id, price in zip(line_ids, prices, strict=True)
-        for line in _lines(line_id, price, currency, _quantity(price, usage), (period_start, period_end), part)
+        for line_id, part in zip(line_ids, parts, strict=True)
+        for line in _lines(line_id, part, currency, _share(part, whole))
     )
     subtotal = total([line.amount for line in lines])
     return Invoice(
@@ -72,41 +70,38 @@ def finalize(invoice: Invoice) -> Invoice:
     return replace(invoice, state="open" if invoice.amount_due else "paid")
 
 
-def _quantity(price: PlanPrice, usage: Mapping[str, Decimal | None]) -> Decimal:
-    if price.meter_id is None:
-        return price.quantity
-    if price.meter_id not in usage:
-        raise Invalid("usage_missing", f"the usage of meter {price.meter_id} was not read")
-    quantity = usage[price.meter_id]
-    return ZERO if quantity is None else quantity
+def _share(part: BilledPart, whole: Period | None) -> Fraction:
+    """How much of the full period usage is billed for. A fee is priced whole and then prorated, with what fills it up."""
+    if whole is None or part.price.meter_id is None:
+        return WHOLE
+    spans = part.spans or ((part.start, part.end),)
+    return sum((share(whole.start, whole.end, start, end) for start, end in spans), Fraction(0))
 
 
-def _lines(
-    line_id: str, price: PlanPrice, currency: str, quantity: Decimal, span: tuple[datetime, datetime], part: Fraction
-) -> list[InvoiceLine]:
-    """The line of a price, and after it what fills it up: to its commitment, to its minimum (semantics, prices).
+def _lines(line_id: str, part: BilledPart, currency: str, of_period: Fraction) -> list[InvoiceLine]:
+    """The line of a part, and after it what fills it up: to its commitment, to its minimum (semantics, prices).
 
-    The id of a line that fills up is that of the price's line and what it fills up to.
+    The id of a line that fills up is that of the part's line and what it fills up to.
     """
+    price = part.price
     if price.currency != currency:
         raise Invalid("currency_mixed", f"a price in {price.currency} does not belong on an invoice in {currency}")
-    is_fee = price.meter_id is None
-    # A fee is priced whole and then prorated, with what fills it up.
-    rated = rate_lines(price.price, quantity, currency, part=WHOLE if is_fee else part)
+    rated = rate_lines(price.price, part.quantity, currency, part=of_period)
     return [
         InvoiceLine(
             id=line_id if one.kind == "usage" else f"{line_id}_{one.steps[0].kind}",
-            kind=("fee" if is_fee else "usage") if one.kind == "usage" else "true_up",
+            kind=("fee" if price.meter_id is None else "usage") if one.kind == "usage" else "true_up",
             price_id=price.id,
             price_key=price.key,
             description=price.name or price.key,
             meter_id=price.meter_id,
-            quantity=quantity if one.kind == "usage" else one.quantity,
-            period_start=span[0],
-            period_end=span[1],
+            quantity=part.quantity if one.kind == "usage" else one.quantity,
+            period_start=part.start,
+            period_end=part.end,
             exact_amount=one.exact_amount,
             amount=one.amount,
             steps=one.steps,
+            spans=part.spans,
         )
         for one in rated
     ]

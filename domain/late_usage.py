@@ -7,6 +7,7 @@ too, needs no line: it is in the next difference.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 from msgspec.structs import replace
 
@@ -18,12 +19,11 @@ from domain.invoices import finalize
 from domain.money import EXACT, ZERO, total
 from domain.pricing import rerate
 from domain.proration import share
-from schemas.billing import Billing, Contracts, Counted
-from schemas.closing import ClosableSubscription, DuePeriod
+from schemas.billing import Billing, Contracts, Counted, Span
+from schemas.closing import ClosableSubscription, DuePeriod, FailedPeriod
 from schemas.invoices import AdjustedUsage, Invoice, InvoiceLine
-from schemas.late_usage import BilledUsage, ClosedSpan, LateMeter, LateUsage
-from schemas.plans import Plan
-from schemas.prices import PlanPrice, RatedLine
+from schemas.late_usage import BilledUsage, ClosedSpan, LateMeter, LatePage, LateUsage, SoldPrice
+from schemas.prices import RatedLine
 from schemas.scope import Scope
 from schemas.usage import UsageRange
 
@@ -111,6 +111,7 @@ def late_ranges(
                 references=names,
                 start=one.period_start,
                 end=one.period_end,
+                spans=one.spans,
             )
             for one in lines
         }
@@ -118,7 +119,14 @@ def late_ranges(
 
 
 def late_meter(billed: BilledUsage) -> LateMeter:
-    return LateMeter(billed.subscription_id, billed.period_start, billed.period_end, billed.meter_id, billed.generation)
+    return LateMeter(
+        billed.subscription_id,
+        billed.period_start,
+        billed.period_end,
+        billed.meter_id,
+        billed.generation,
+        billed.spans,
+    )
 
 
 def adjusted(
@@ -167,7 +175,7 @@ def adjustment_invoice(
         id=new_id("inv"),
         customer_id=held.customer_id,
         subscription_id=held.id,
-        currency=late.plans[lines[0].price_id].currency,
+        currency=late.prices[lines[0].price_id].price.currency,
         state="draft",
         period_start=min(line.period_start for line in lines),
         period_end=max(line.period_end for line in lines),
@@ -188,6 +196,20 @@ def _around(billed: Sequence[BilledUsage]) -> DuePeriod:
     )
 
 
+def too_slow(held: ClosableSubscription, error: MeterstreamError) -> FailedPeriod:
+    """An ended subscription whose billed usage is more than can be read in time: it is told, and tried again."""
+    period = DuePeriod(subscription_id=held.id, start=held.start_at, end=held.closed_to)
+    return replace(failure_of(period, error), code="usage_too_slow")
+
+
+def both(first: LatePage, second: LatePage) -> LatePage:
+    return LatePage(
+        looked=first.looked + second.looked,
+        billed=first.billed + second.billed,
+        stopped=first.stopped + second.stopped,
+    )
+
+
 def with_lines(invoice: Invoice, lines: Sequence[InvoiceLine]) -> Invoice:
     """The finalized invoice with these lines after its own."""
     together = (*invoice.lines, *lines)
@@ -201,7 +223,7 @@ def adjustment_lines(
 ) -> list[InvoiceLine]:
     """A line for each price and billed period whose usage comes to another amount than what is billed for it.
 
-    Raises Conflict `recount_differs`, NotFound `meter_not_found`, Invalid `usage_unfit`.
+    Raises Conflict `recount_differs`, NotFound `meter_not_found`, `price_not_found`, Invalid `usage_unfit`.
     """
     lines: list[InvoiceLine] = []
     for one in late.billed[held.id]:
@@ -209,10 +231,11 @@ def adjustment_lines(
         if counted is None:
             raise NotFound("meter_not_found", f"invoice {one.invoice_id} bills the unknown meter {one.meter_id}")
         check_recount(one.meter_id, counted.value, counted.recount)
-        plan = late.plans[one.price_id]
-        span = DuePeriod(subscription_id=held.id, start=one.period_start, end=one.period_end)
+        if one.price_id not in late.prices:
+            raise NotFound("price_not_found", f"invoice {one.invoice_id} bills the unknown price {one.price_id}")
+        spans = one.spans or ((one.period_start, one.period_end),)
         quantity = ZERO if counted.value is None else counted.value
-        rated = rated_again(held, plan, one.price_id, span, quantity, one.quantity)
+        rated = rated_again(held, late.prices[one.price_id], spans, quantity, one.quantity)
         amount = total([line.amount for line in rated])
         if amount:
             lines.append(_line(new_id("lin"), one, quantity, rated, amount))
@@ -220,17 +243,24 @@ def adjustment_lines(
 
 
 def rated_again(
-    held: ClosableSubscription, plan: Plan, price_id: str, span: DuePeriod, after: Decimal, before: Decimal
+    held: ClosableSubscription, sold: SoldPrice, spans: Sequence[Span], after: Decimal, before: Decimal
 ) -> tuple[RatedLine, ...]:
-    """What `span` has to be billed in addition, by its own price, now that its quantity is `after` and not `before`."""
-    price = price_of(plan, price_id)
-    whole = whole_period(replace(held, cadence=plan.cadence), span)
-    part = share(whole.start, whole.end, span.start, span.end)
-    return rerate(price.price, after, before, price.currency, part=part)
+    """What `spans` of one period have to be billed in addition, now that their quantity is `after` and not `before`."""
+    period = DuePeriod(subscription_id=held.id, start=spans[0][0], end=spans[-1][1])
+    whole = whole_period(replace(held, cadence=sold.cadence), period)
+    part = sum((share(whole.start, whole.end, *span) for span in spans), Fraction(0))
+    return rerate(sold.price.price, after, before, sold.price.currency, part=part)
 
 
-def price_of(plan: Plan, price_id: str) -> PlanPrice:
-    return next(price for price in plan.prices if price.id == price_id)
+def sold_besides(held: ClosableSubscription) -> dict[str, SoldPrice]:
+    """Prices of the add-ons that a subscription has held, by their ids: they are not those of a plan."""
+    if held.sold is None:
+        return {}
+    return {
+        card.price.id: SoldPrice(price=card.price, cadence=held.cadence)
+        for addon in held.sold.addons.values()
+        for card in addon.rate_cards
+    }
 
 
 def _line(
@@ -249,6 +279,7 @@ def _line(
         exact_amount=total([line.exact_amount for line in rated]),
         amount=amount,
         steps=tuple(step for line in rated for step in line.steps),
+        spans=billed.spans,
         adjusts=AdjustedUsage(
             invoice_id=billed.invoice_id,
             sequence=billed.adjusted + 1,

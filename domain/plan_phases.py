@@ -7,6 +7,8 @@ from domain.periods import UNITS, boundary
 from schemas.periods import Cadence
 from schemas.plan_phases import Phase
 
+STANDARD = "standard"  # the key of a plan's phase that nobody named
+
 
 def trial_phase(phases: Sequence[Phase]) -> Phase | None:
     return phases[0] if phases[0].trial else None
@@ -15,6 +17,11 @@ def trial_phase(phases: Sequence[Phase]) -> Phase | None:
 def paid_phases(phases: Sequence[Phase]) -> tuple[Phase, ...]:
     """The phases without the trial; a valid plan has at least one."""
     return tuple(phase for phase in phases if not phase.trial)
+
+
+def standing_phase(phases: Sequence[Phase]) -> Phase:
+    """The last phase, which does not end by itself; an empty one where a draft has none yet."""
+    return phases[-1] if phases else Phase(key=STANDARD)
 
 
 def later(start: datetime, durations: Sequence[Cadence], zone: str) -> datetime:

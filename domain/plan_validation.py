@@ -38,11 +38,11 @@ def validate_plan_version(spec: PlanVersionSpec, catalog: Catalog) -> None:
     errors = WrongFields()
     _key(errors, "/key", spec.key, "pla")
     _taken(errors, "/currency", lambda: minor_units(spec.currency))
-    _cadence(errors, "/cadence", spec.cadence)
+    cadence = spec.cadence if _cadence(errors, "/cadence", spec.cadence) else None
     _phases(errors, spec.phases)
     for position, phase in enumerate(spec.phases):
         pointer = f"/phases/{position}"
-        _rate_cards(errors, f"{pointer}/rate_cards", phase.rate_cards, spec.cadence, catalog)
+        _rate_cards(errors, f"{pointer}/rate_cards", phase.rate_cards, cadence, catalog)
         _entitlements(errors, f"{pointer}/entitlements", phase.entitlements, catalog)
     errors.refuse()
 
@@ -68,11 +68,13 @@ def validate_addon(spec: AddonSpec, catalog: Catalog) -> None:
     errors.refuse()
 
 
-def _taken(errors: WrongFields, pointer: str, check: Callable[[], object]) -> None:
+def _taken(errors: WrongFields, pointer: str, check: Callable[[], object]) -> bool:
     try:
         check()
     except Invalid as refused:
         errors.take(pointer, refused)
+        return False
+    return True
 
 
 def _key(errors: WrongFields, pointer: str, key: str, id_prefix: str) -> None:
@@ -82,11 +84,12 @@ def _key(errors: WrongFields, pointer: str, key: str, id_prefix: str) -> None:
         errors.wrong(pointer, refused.code, refused.message)
 
 
-def _cadence(errors: WrongFields, pointer: str, cadence: Cadence) -> None:
+def _cadence(errors: WrongFields, pointer: str, cadence: Cadence) -> bool:
+    """Whether periods of it can be compared with others."""
     if cadence.unit == "never":
         errors.wrong(pointer, "cadence_mismatch", "what is billed comes round: a cadence of `never` does not")
-        return
-    _taken(errors, pointer, lambda: validate_cadence(cadence))
+        return False
+    return _taken(errors, pointer, lambda: validate_cadence(cadence))
 
 
 def _phases(errors: WrongFields, phases: Sequence[PhaseSpec]) -> None:
@@ -122,11 +125,11 @@ def _rate_cards(
     for position, card in enumerate(cards):
         here = f"{pointer}/{position}"
         _price(errors, here, card, catalog)
-        if card.cadence is not None:
-            _cadence(errors, f"{here}/cadence", card.cadence)
-            if plan_cadence is not None and not cadences_fit(card.cadence, plan_cadence):
-                message = "its periods and those of the plan cross each other"
-                errors.wrong(f"{here}/cadence", "cadence_mismatch", message)
+        if card.cadence is None or not _cadence(errors, f"{here}/cadence", card.cadence):
+            continue
+        if plan_cadence is not None and not cadences_fit(card.cadence, plan_cadence):
+            message = "its periods and those of the plan cross each other"
+            errors.wrong(f"{here}/cadence", "cadence_mismatch", message)
 
 
 def _price(errors: WrongFields, pointer: str, card: RateCardSpec, catalog: Catalog) -> None:

@@ -6,12 +6,14 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from domain.errors import Conflict
+from domain.plan_phases import STANDARD
 from domain.plan_validation import Catalog, validate_plan_version
+from domain.rate_cards import card_spec, kept_card, resolved_entitlements
+from schemas.addons import AddonVersion
 from schemas.features import Feature
 from schemas.periods import Cadence
-from schemas.plan_phases import Phase, PhaseSpec, PlanVersion, PlanVersionSpec, RateCard, RateCardSpec
+from schemas.plan_phases import Phase, PhaseSpec, PlanVersion, PlanVersionSpec, RateCard
 from schemas.plans import Plan
-from schemas.prices import PlanPrice, PlanPriceSpec
 
 
 def draft_version(
@@ -44,31 +46,14 @@ def draft_version(
                 name=phase.name,
                 duration=phase.duration,
                 trial=phase.trial,
-                rate_cards=tuple(_card(card, spec, meters, new_id) for card in phase.rate_cards),
-                entitlements=tuple(
-                    replace(each, feature=features[each.feature].id) if each.feature in features else each
-                    for each in phase.entitlements
+                rate_cards=tuple(
+                    kept_card(card, spec.currency, spec.cadence, meters, new_id) for card in phase.rate_cards
                 ),
+                entitlements=resolved_entitlements(phase.entitlements, features),
             )
             for phase in spec.phases
         ),
     )
-
-
-def _card(
-    card: RateCardSpec, spec: PlanVersionSpec, meters: Mapping[str, str], new_id: Callable[[str], str]
-) -> RateCard:
-    meter = card.price.meter
-    price = PlanPrice(
-        id=new_id("pri"),
-        key=card.price.key,
-        name=card.price.name,
-        currency=spec.currency,
-        price=card.price.price,
-        meter_id=None if meter is None else meters.get(meter, meter),
-        quantity=card.price.quantity,
-    )
-    return RateCard(price=price, timing=card.timing, cadence=card.cadence or spec.cadence)
 
 
 def spec_of(version: PlanVersion) -> PlanVersionSpec:
@@ -86,23 +71,12 @@ def spec_of(version: PlanVersion) -> PlanVersionSpec:
                 name=phase.name,
                 duration=phase.duration,
                 trial=phase.trial,
-                rate_cards=tuple(_card_spec(card) for card in phase.rate_cards),
+                rate_cards=tuple(card_spec(card) for card in phase.rate_cards),
                 entitlements=phase.entitlements,
             )
             for phase in version.phases
         ),
     )
-
-
-def _card_spec(card: RateCard) -> RateCardSpec:
-    price = PlanPriceSpec(
-        key=card.price.key,
-        name=card.price.name,
-        price=card.price.price,
-        meter=card.price.meter_id,
-        quantity=card.price.quantity,
-    )
-    return RateCardSpec(price=price, timing=card.timing, cadence=card.cadence)
 
 
 def publish(version: PlanVersion, catalog: Catalog, now: datetime) -> PlanVersion:
@@ -112,7 +86,7 @@ def publish(version: PlanVersion, catalog: Catalog, now: datetime) -> PlanVersio
     return replace(version, status="published", published_at=now)
 
 
-def check_editable(version: PlanVersion) -> None:
+def check_editable(version: PlanVersion | AddonVersion) -> None:
     """Raises Conflict `version_not_draft`: what was sold never changes; a change is a new version."""
     if version.status != "draft":
         raise Conflict("version_not_draft", f"version {version.version} is {version.status}: make a new version of it")
@@ -147,7 +121,7 @@ def version_of(plan: Plan) -> PlanVersion:
     """A plan without phases as a version of one phase, billed in arrears at the plan's cadence."""
     cadence = Cadence(unit=plan.cadence)
     phase = Phase(
-        key="standard",
+        key=STANDARD,
         rate_cards=tuple(RateCard(price=price, timing="in_arrears", cadence=cadence) for price in plan.prices),
         entitlements=plan.entitlements,
     )

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from domain.errors import Invalid, invalid_field
+from domain.errors import Conflict, Invalid, invalid_field
 from domain.keys import validate_key
 from domain.money import minor_units
 from domain.pricing import rate_lines, validate_price
 from domain.quantities import parse_quantity
 from schemas.entitlements import EntitlementSpec, MeteredEntitlement
 from schemas.features import Feature
-from schemas.plans import PlanSpec
+from schemas.plans import Plan, PlanSpec
 from schemas.price_terms import UsageTerms
 from schemas.prices import PlanPriceSpec
 
@@ -30,13 +30,16 @@ def validate_plan(spec: PlanSpec, id_prefix: str) -> None:
     _unique([price.key for price in spec.prices], "/prices", "price_key_repeated")
     for position, price in enumerate(spec.prices):
         validate_price(price.price, f"/prices/{position}/price")
-        _check_billable(price, spec.currency, f"/prices/{position}/price")
+        check_price_billable(price, spec.currency, f"/prices/{position}/price")
         validate_quantity(price.quantity, f"/prices/{position}/quantity")
     validate_grants(spec.entitlements, "/entitlements")
 
 
-def _check_billable(price: PlanPriceSpec, currency: str, pointer: str) -> None:
-    """Closings read one quantity a meter and period: what needs more is quoted, and not sold, so that no period fails."""
+def check_price_billable(price: PlanPriceSpec, currency: str, pointer: str) -> None:
+    """Closings read one quantity a meter and period: what needs more is quoted, and not sold, so that no period fails.
+
+    The price and the currency are valid. Raises Invalid `price_not_billable`.
+    """
     commitment = price.price.commitment if isinstance(price.price, UsageTerms) else None
     if commitment is not None and commitment.per == "term":
         raise invalid_field(
@@ -47,6 +50,14 @@ def _check_billable(price: PlanPriceSpec, currency: str, pointer: str) -> None:
     except Invalid as refused:
         message = f"closings read one quantity a period, and this price needs more: {refused.message}"
         raise invalid_field(pointer, "price_not_billable", message) from None
+
+
+def check_sold(plan: Plan) -> None:
+    """Whether somebody can begin to hold it. Raises Conflict `plan_archived`, `plan_not_published`."""
+    if plan.archived_at is not None or plan.status == "archived":
+        raise Conflict("plan_archived", f"the plan {plan.key!r} is not sold any more")
+    if plan.status == "draft":
+        raise Conflict("plan_not_published", f"no version of the plan {plan.key!r} is published yet")
 
 
 def validate_grants(entitlements: Sequence[EntitlementSpec], pointer: str) -> None:

@@ -6,13 +6,12 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from domain.billing import side_by_side
-from domain.late_usage import rated_again
+from domain.late_usage import rated_again, sold_besides
 from domain.money import EXACT, ZERO, total
-from schemas.billing import Amount, Counted, Recomputation, RecomputedLine, Totals
-from schemas.closing import ClosableSubscription, DuePeriod
+from schemas.billing import Amount, Contracts, Counted, Recomputation, RecomputedLine, Totals
+from schemas.closing import ClosableSubscription
 from schemas.invoices import AdjustedUsage, InvoiceLine, KeptInvoice
-from schemas.late_usage import LateMeter
-from schemas.plans import Plan
+from schemas.late_usage import LateMeter, SoldPrice
 from schemas.usage import UsageRange
 
 
@@ -32,6 +31,7 @@ def adjusted_ranges(invoice: KeptInvoice, references: Sequence[str]) -> dict[Lat
             references=tuple(references),
             start=line.period_start,
             end=line.period_end,
+            spans=line.spans,
         )
         for line, adjusts in _adjustments(invoice)
     }
@@ -40,17 +40,21 @@ def adjusted_ranges(invoice: KeptInvoice, references: Sequence[str]) -> dict[Lat
 def with_adjustments(
     own: Recomputation,
     invoice: KeptInvoice,
-    held: ClosableSubscription,
-    plans: Mapping[str, Plan],
+    contracts: Contracts,
+    prices: Mapping[str, SoldPrice],
     usage: Mapping[LateMeter, Counted],
 ) -> Recomputation:
-    """The recomputation of the whole invoice, of which `own` is that of its own part. `plans` are by price id."""
+    """The recomputation of the whole invoice, of which `own` is that of its own part. `prices` are by id; those of
+    add-ons are in the contracts.
+    """
+    held = contracts.held[invoice.subscription_id]
+    known = {**sold_besides(held), **prices}
     lines: list[RecomputedLine] = []
     for line, adjusts in _adjustments(invoice):
         counted = usage[_place(invoice, line, adjusts)]
-        plan = plans[line.price_id]
+        sold = known[line.price_id]
         windows, events = (
-            _again(held, plan, line, adjusts.quantity_before, value) for value in (counted.value, counted.recount)
+            _again(held, sold, line, adjusts.quantity_before, value) for value in (counted.value, counted.recount)
         )
         lines.append(side_by_side(line, windows, events))
     if not lines:
@@ -74,16 +78,21 @@ def _adjustments(invoice: KeptInvoice) -> list[tuple[InvoiceLine, AdjustedUsage]
 
 def _place(invoice: KeptInvoice, line: InvoiceLine, adjusts: AdjustedUsage) -> LateMeter:
     return LateMeter(
-        invoice.subscription_id, line.period_start, line.period_end, line.meter_id or "", adjusts.generation
+        invoice.subscription_id,
+        line.period_start,
+        line.period_end,
+        line.meter_id or "",
+        adjusts.generation,
+        line.spans,
     )
 
 
 def _again(
-    held: ClosableSubscription, plan: Plan, line: InvoiceLine, before: Decimal, value: Decimal | None
+    held: ClosableSubscription, sold: SoldPrice, line: InvoiceLine, before: Decimal, value: Decimal | None
 ) -> InvoiceLine:
     after = ZERO if value is None else value
-    span = DuePeriod(subscription_id=held.id, start=line.period_start, end=line.period_end)
-    rated = rated_again(held, plan, line.price_id, span, after, before)
+    spans = line.spans or ((line.period_start, line.period_end),)
+    rated = rated_again(held, sold, spans, after, before)
     return replace(
         line,
         quantity=EXACT.subtract(after, before),

@@ -12,14 +12,30 @@ from schemas.customers import Customer
 from schemas.invoices import Invoice
 from schemas.meters import Meter
 from schemas.plans import Plan
+from schemas.prices import PlanPrice
+
+Span = tuple[datetime, datetime]
 
 
 class BilledMeter(NamedTuple):
-    """One meter of one period of a subscription."""
+    """One meter of one period of a subscription; with `spans`, of those `[start, end)` of it and no others."""
 
     subscription_id: str
     start: datetime
     meter_id: str
+    spans: tuple[Span, ...] = ()
+
+
+class BilledPart(Struct, frozen=True, kw_only=True):
+    """What one price is billed for in a period: a fee for the span `[start, end)`, usage from `start` to `end` over the
+    `spans` within, all of it where there are none. `quantity` is what is priced.
+    """
+
+    price: PlanPrice
+    quantity: Decimal
+    start: datetime
+    end: datetime
+    spans: tuple[Span, ...] = ()
 
 
 class Contracts(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from msgspec import Struct
 from schemas.periods import BillingAnchor
 from schemas.plans import PlanCadence
 from schemas.scope import Scope
+from schemas.subscription_life import Life, Sold
 
 
 class Cutoff(Struct, frozen=True, kw_only=True):
@@ -92,7 +93,11 @@ class ClosingReport(Struct, frozen=True, kw_only=True):
 
 
 class ClosableSubscription(Struct, frozen=True, kw_only=True):
-    """What decides which periods of a subscription are due, and how they are billed."""
+    """What decides which periods of a subscription are due, and how they are billed.
+
+    Periods count from `start_at`: of a subscription with a trial, its end. `life` is None where one plan version was held
+    unchanged; else it is billed as its life says, from what `sold` has of it. `terms_revision` is the last change known.
+    """
 
     id: str
     scope: Scope
@@ -105,3 +110,6 @@ class ClosableSubscription(Struct, frozen=True, kw_only=True):
     end_at: datetime | None
     closed_to: datetime
     next_close_at: datetime | None
+    terms_revision: int = 0
+    life: Life | None = None
+    sold: Sold | None = None

@@ -19,7 +19,9 @@ class Entitlement(msgspec.Struct, frozen=True, kw_only=True):
     """What a customer may use of one feature, from one subscription.
 
     metered: `limit=None` is unlimited; counted by `meter_id`/`generation`/`aggregation` per `usage_period`, whose
-    boundaries count from `anchor_at` in `timezone` (`domain.periods`); `never` counts from `starts_at` to `FOREVER`.
+    boundaries count from `anchor_at` in `timezone` (`domain.periods`); `never` counts from `counts_from` to `FOREVER`.
+    Nothing before `counts_from` is counted (None: `starts_at`): of what was changed or paused since, where its subscription
+    began.
     boolean: `enabled`. static: `config`.
     """
 
@@ -29,6 +31,7 @@ class Entitlement(msgspec.Struct, frozen=True, kw_only=True):
     subscription_id: str
     starts_at: datetime
     ends_at: datetime | None = None
+    counts_from: datetime | None = None
     enabled: bool = True
     config: str | None = None
     meter_id: str = ""

@@ -31,6 +31,7 @@ class InvoiceLine(Struct, frozen=True, kw_only=True):
 
     `true_up` is what fills a line of the same price up to its commitment or minimum. `adjustment` is what late usage adds
     to a period that was billed before (or takes off it): `quantity` is the difference, and true-ups are among its steps.
+    Where usage is not counted from `period_start` to `period_end` throughout, `spans` are the parts in which it is.
     """
 
     id: str
@@ -46,6 +47,7 @@ class InvoiceLine(Struct, frozen=True, kw_only=True):
     amount: Decimal
     steps: tuple[RatedStep, ...] = ()
     adjusts: AdjustedUsage | None = None
+    spans: tuple[tuple[datetime, datetime], ...] = ()
 
 
 class Invoice(Struct, frozen=True, kw_only=True):

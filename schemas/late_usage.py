@@ -8,7 +8,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from schemas.meters import Meter
-from schemas.plans import Plan
+from schemas.plans import PlanCadence
+from schemas.prices import PlanPrice
 from schemas.scope import Scope
 from schemas.usage import UsageRange
 
@@ -21,6 +22,14 @@ class LateMeter(NamedTuple):
     end: datetime
     meter_id: str
     generation: int
+    spans: tuple[tuple[datetime, datetime], ...] = ()
+
+
+class SoldPrice(Struct, frozen=True, kw_only=True):
+    """A price with the cadence of what it was sold in."""
+
+    price: PlanPrice
+    cadence: PlanCadence
 
 
 class ClosedSpan(Struct, frozen=True, kw_only=True):
@@ -58,17 +67,15 @@ class BilledUsage(Struct, frozen=True, kw_only=True):
     cut: int
     names: tuple[str, ...] | None
     adjusted: int
+    spans: tuple[tuple[datetime, datetime], ...] = ()
 
 
 class LateUsage(Struct, frozen=True, kw_only=True):
-    """What has to be rated again: billed usage by subscription, the ranges to read for it, and what rates it.
-
-    `plans` are by price id: the version that the price belongs to.
-    """
+    """What has to be rated again: billed usage by subscription, the ranges to read for it, and the prices by their ids."""
 
     billed: Mapping[str, tuple[BilledUsage, ...]] = {}
     ranges: Mapping[Scope, Mapping[LateMeter, UsageRange]] = {}
-    plans: Mapping[str, Plan] = {}
+    prices: Mapping[str, SoldPrice] = {}
     meters: Mapping[str, Meter] = {}
 
 

@@ -86,3 +86,10 @@ class PlanVersion(Struct, frozen=True, kw_only=True):
     phases: tuple[Phase, ...]
     published_at: datetime | None = None
     archived_at: datetime | None = None
+
+
+class KeptPlanVersion(PlanVersion, frozen=True, kw_only=True):
+    """As PostgreSQL keeps it. Its `revision` counts the edits of the draft."""
+
+    revision: int
+    created_at: datetime

@@ -67,10 +67,14 @@ class UsageState(Struct, frozen=True, kw_only=True):
 
 
 class UsageRange(Struct, frozen=True, kw_only=True):
-    """One of many ranges to read at once: a meter's usage of one customer, by all its references."""
+    """One of many ranges to read at once: a meter's usage of one customer, by all its references.
+
+    With `spans`, only those `[start, end)` of the range are read, all into one value; they do not overlap.
+    """
 
     meter_id: str
     generation: int
     references: tuple[str, ...]
     start: datetime
     end: datetime
+    spans: tuple[tuple[datetime, datetime], ...] = ()

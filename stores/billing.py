@@ -6,13 +6,16 @@ from decimal import Decimal
 from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from domain.billed_parts import meters_sold
 from domain.billing import counted_by, period_ranges, recomputed
-from domain.errors import Unavailable
 from domain.recomputed_adjustments import adjusted_ranges, own_part, with_adjustments
+from domain.subscriptions.fold import fold
+from domain.subscriptions.holding import is_plain, paid_since
 from schemas.billing import Contracts, Counted, Recomputation
-from schemas.closing import DuePeriod
+from schemas.closing import ClosableSubscription, DuePeriod
+from schemas.invoices import KeptInvoice
 from schemas.meters import Meter
 from schemas.scope import Scope
 from schemas.usage import UsageRange, UsageState
@@ -22,8 +25,11 @@ from stores.clickhouse.usage_many import recount_of_many, usage_of_many
 from stores.postgres.closings import closable_subscriptions, is_closing_invoice, meters_by_id
 from stores.postgres.customers import customers_by_id
 from stores.postgres.engine import transaction
-from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of
-from stores.postgres.plans import get_plan_version, plan_versions_by_id, plans_of_prices
+from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of, terms_revision_of
+from stores.postgres.plans import plan_versions_by_id
+from stores.postgres.prices import billed_prices
+from stores.postgres.sold import sold_of
+from stores.postgres.subscription_history import history_of
 
 
 class Metered(Protocol):
@@ -45,15 +51,25 @@ _Side = Callable[
 async def read_contracts(engine: AsyncEngine, subscription_ids: Sequence[str]) -> Contracts:
     """In one transaction. Raises `Unavailable`."""
     async with transaction(engine) as conn:
-        held = await closable_subscriptions(conn, subscription_ids)
-        plans = await plan_versions_by_id(conn, sorted({one.plan_version_id for one in held.values()}))
-        meter_ids = {price.meter_id for plan in plans.values() for price in plan.prices if price.meter_id is not None}
-        return Contracts(
-            held=held,
-            plans=plans,
-            customers=await customers_by_id(conn, [one.customer_id for one in held.values()]),
-            meters=await meters_by_id(conn, sorted(meter_ids)),
-        )
+        found = await closable_subscriptions(conn, subscription_ids)
+        return await _contracts(conn, found)
+
+
+async def _contracts(conn: AsyncConnection, found: Mapping[str, ClosableSubscription]) -> Contracts:
+    """What the subscriptions are billed from, as they are given."""
+    lives = [one.life for one in found.values() if one.life is not None]
+    sold = await sold_of(conn, lives)
+    plans = await plan_versions_by_id(conn, sorted({one.plan_version_id for one in found.values()}))
+    contracts = Contracts(
+        held={name: one if one.life is None else replace(one, sold=sold) for name, one in found.items()},
+        plans=plans,
+        customers=await customers_by_id(conn, [one.customer_id for one in found.values()]),
+        meters={},
+    )
+    meter_ids = {
+        meter_id for one in contracts.held.values() for meter_id in meters_sold(one, plans[one.plan_version_id])
+    }
+    return replace(contracts, meters=await meters_by_id(conn, sorted(meter_ids)))
 
 
 async def read_usage(
@@ -64,7 +80,7 @@ async def read_usage(
 ) -> dict[P, Counted]:
     """All usage of the ranges at cutoff `cut`: two statements side by side, whatever their number and tenants.
 
-    Raises `Unavailable`.
+    Raises `Unavailable`; its kind TookTooLong where one range alone is more than the server reads in time.
     """
     wanted = _wanted(ranges)
     reads = [
@@ -82,8 +98,11 @@ async def read_usage(
 async def read_windows(
     clickhouse: ClickhouseClient, meters: Mapping[str, Meter], ranges: Mapping[Scope, _Ranges[P]], cut: int
 ) -> dict[P, Counted]:
-    """`read_usage` without its recount, for what is shown and not billed. Raises `Unavailable`."""
-    values = await _in_parts(usage_of_many, clickhouse, meters, _wanted(ranges), cut)
+    """As `read_usage`, from the windows alone: for what is shown and never billed, so no recount verifies it."""
+    wanted = _wanted(ranges)
+    if not wanted:
+        return {}
+    values = await _in_parts(usage_of_many, clickhouse, meters, wanted, cut)
     return {billed: Counted(value=value, recount=value) for billed, value in values.items()}
 
 
@@ -94,13 +113,16 @@ def _wanted(ranges: Mapping[Scope, _Ranges[P]]) -> _Wanted[P]:
 async def _in_parts(
     side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted[P], cut: int
 ) -> _Values[P]:
-    """In one statement; in two when that takes too long, and so on: how much is read is up to the customers."""
+    """In one statement; in two when that takes too long, and so on: how much is read is up to the customers.
+
+    Raises TookTooLong where a single range does.
+    """
     columns = columns_of({meters[billed.meter_id].aggregation for _, billed, _ in wanted})
     try:
         found = await side(clickhouse, [(scope, one) for scope, _, one in wanted], cut, columns)
-    except TookTooLong as error:
+    except TookTooLong:
         if len(wanted) == 1:
-            raise Unavailable(error.service, error.message) from error
+            raise
         middle = len(wanted) // 2
         values = await _in_parts(side, clickhouse, meters, wanted[:middle], cut)
         return values | await _in_parts(side, clickhouse, meters, wanted[middle:], cut)
@@ -117,29 +139,34 @@ async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Sc
     """
     async with transaction(engine) as conn:
         invoice = await get_invoice(conn, scope, reference)
-        version_id = await plan_version_of(conn, invoice.id)
         kept = await counted_by_of(conn, invoice.id)
         is_closing = await is_closing_invoice(conn, invoice)
-        adjusted_by = await plans_of_prices(conn, [line.price_id for line in invoice.lines if line.adjusts is not None])
-    contracts = await read_contracts(engine, [invoice.subscription_id])
-    held = contracts.held[invoice.subscription_id]
+        sold = await billed_prices(conn, [line.price_id for line in invoice.lines if line.adjusts is not None])
+        held = await _held_then(conn, invoice)
+        contracts = await _contracts(conn, {held.id: held})
+    held = contracts.held[held.id]
     plan = contracts.plans[held.plan_version_id]
-    meters = contracts.meters
-    if version_id is not None and version_id != held.plan_version_id:
-        # The subscription has another plan by now: this invoice was made with the one it had then.
-        async with transaction(engine) as conn:
-            plan = await get_plan_version(conn, scope, version_id)
-            meters = await meters_by_id(conn, [one.meter_id for one in plan.prices if one.meter_id is not None])
-        held = replace(held, plan_version_id=version_id, cadence=plan.cadence)
-    now = counted_by(contracts, contracts.held[held.id])
-    by = replace(kept, references=kept.references or now.references)
+    by = replace(kept, references=kept.references or counted_by(contracts, held).references)
     period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
-    ranges = {scope: period_ranges(held, plan, period, by)}
-    usage = await read_usage(clickhouse, meters, ranges, invoice.cut)
-    own = recomputed(own_part(invoice), held, plan if is_closing else replace(plan, prices=()), usage)
+    ranges = {scope: period_ranges(held, plan, period, by)} if is_closing else {}
+    usage = await read_usage(clickhouse, contracts.meters, ranges, invoice.cut)
+    if not is_closing:
+        plan, held = replace(plan, prices=()), replace(held, life=None)
+    own = recomputed(own_part(invoice), held, plan, usage)
     late = {scope: adjusted_ranges(invoice, by.references)}
     async with transaction(engine) as conn:
-        adjusted_meters = await meters_by_id(conn, sorted({one.meter_id for one in late[scope]}))
-    return with_adjustments(
-        own, invoice, held, adjusted_by, await read_usage(clickhouse, adjusted_meters, late, invoice.cut)
-    )
+        meters = await meters_by_id(conn, sorted({one.meter_id for one in late[scope]}))
+    return with_adjustments(own, invoice, contracts, sold, await read_usage(clickhouse, meters, late, invoice.cut))
+
+
+async def _held_then(conn: AsyncConnection, invoice: KeptInvoice) -> ClosableSubscription:
+    """The subscription of the invoice with the terms that it was made with, whatever was changed since."""
+    held = (await closable_subscriptions(conn, [invoice.subscription_id]))[invoice.subscription_id]
+    revision = await terms_revision_of(conn, invoice.id)
+    history = () if not revision else await history_of(conn, held.id, revision)
+    if history:
+        life = fold(history)
+        start_at, version_id = paid_since(life), life.plans[0].plan_version_id
+        return replace(held, start_at=start_at, plan_version_id=version_id, life=None if is_plain(life) else life)
+    # Made before there were histories: it had one plan version, that of its lines.
+    return replace(held, plan_version_id=await plan_version_of(conn, invoice.id) or held.plan_version_id, life=None)

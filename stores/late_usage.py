@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from domain.late_usage import changed, late_ranges, late_starts, spans_to_read
+from domain.late_usage import changed, late_ranges, late_starts, sold_besides, spans_to_read
 from schemas.billing import BilledMeter, Contracts, Counted
 from schemas.late_usage import LateMeter, LateUsage
 from schemas.meters import Meter
@@ -16,7 +16,7 @@ from stores.clickhouse.usage_many import late_hours_of_many
 from stores.postgres.closings import meters_by_id
 from stores.postgres.engine import transaction
 from stores.postgres.late_usage import billed_usage, closed_spans
-from stores.postgres.plans import plans_of_prices
+from stores.postgres.prices import billed_prices
 
 NOTHING = LateUsage()
 
@@ -41,10 +41,11 @@ async def find_late(
     async with transaction(engine) as conn:
         billed = changed(contracts, spans, hours, await billed_usage(conn, starts))
         lines = [one for some in billed.values() for one in some]
+        besides = {name: sold for one in billed for name, sold in sold_besides(contracts.held[one]).items()}
         return LateUsage(
             billed=billed,
             ranges=late_ranges(contracts, billed),
-            plans=await plans_of_prices(conn, [one.price_id for one in lines]),
+            prices={**besides, **await billed_prices(conn, [one.price_id for one in lines])},
             meters=await meters_by_id(conn, sorted({one.meter_id for one in lines})),
         )
 

@@ -6,13 +6,14 @@ from itertools import groupby
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from domain.billing import bill, ranges_of
 from domain.closing import closable_before, due_page
 from domain.errors import Conflict, Unavailable
-from domain.late_usage import adjusted, adjustment_invoice
+from domain.late_usage import adjusted, adjustment_invoice, both, too_slow
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.ids import Ids
@@ -28,10 +29,10 @@ from schemas.closing import (
     DueQuestion,
     FailedPeriod,
 )
-from schemas.late_usage import LatePage
+from schemas.late_usage import LateLook, LatePage
 from schemas.topics import USAGE_RAW
 from stores.billing import read_contracts
-from stores.clickhouse.client import ClickhouseClient
+from stores.clickhouse.client import ClickhouseClient, TookTooLong
 from stores.late_usage import find_late, read_with_late
 from stores.postgres import closing_batch, late_looks
 from stores.postgres.closings import billed_among, due_subscriptions, is_any_due, keep_failures
@@ -133,17 +134,30 @@ class ClosingActivities:
     async def bill_late(self, question: DueQuestion) -> LatePage:
         """Looks at up to `batch_size` ended subscriptions that were not looked at for a while, and bills what came late.
 
-        One transaction for all of them. Safe to repeat: a look that was moved on is not due, and the uniqueness of
+        Safe to repeat: a look that was moved on is not due, and the uniqueness of
         `billed_periods` makes a second invoice of the same adjustment impossible.
         """
         now, cutoff = self._clock.now(), question.cutoff
         size = self._settings.batch_size
         async with transaction(self._engine) as conn:
             looks = await due_looks(conn, self._looked_before(now), cutoff, after=question.after, limit=size)
+        done = await self._look_at(looks, cutoff, now)
+        return replace(done, after=looks[-1].subscription_id if looks else question.after, is_last=len(looks) < size)
+
+    async def _look_at(self, looks: Sequence[LateLook], cutoff: Cutoff, now: datetime) -> LatePage:
+        """In two halves where their usage takes too long to read together, and so on: one holds up no other."""
         ids = [look.subscription_id for look in looks]
         contracts = await read_contracts(self._engine, ids)
-        late = await find_late(self._engine, self._clickhouse, contracts, ids, cutoff.cut)
-        _, usage = await read_with_late(self._clickhouse, {}, {}, late, cutoff.cut)
+        try:
+            late = await find_late(self._engine, self._clickhouse, contracts, ids, cutoff.cut)
+            _, usage = await read_with_late(self._clickhouse, {}, {}, late, cutoff.cut)
+        except TookTooLong as error:
+            if len(looks) > 1:
+                middle = len(looks) // 2
+                parts = [await self._look_at(some, cutoff, now) for some in (looks[:middle], looks[middle:])]
+                return both(*parts)
+            await self._keep_failures([too_slow(contracts.held[ids[0]], error)])
+            return LatePage(stopped=1)
         made = [adjustment_invoice(contracts, one, late, usage, cutoff.cut, self._ids.new) for one in ids]
         failed = [one.failed for one in made if one.failed is not None]
         async with transaction(self._engine) as conn:
@@ -152,13 +166,7 @@ class ClosingActivities:
         billed = sum(len(one.invoices) for one in made if one.held.id in moved)
         metrics.closing_invoices.inc(billed)
         _tell(failed)
-        return LatePage(
-            looked=len(moved),
-            billed=billed,
-            stopped=len(failed),
-            after=ids[-1] if ids else question.after,
-            is_last=len(looks) < size,
-        )
+        return LatePage(looked=len(moved), billed=billed, stopped=len(failed))
 
     def _looked_before(self, now: datetime) -> datetime:
         return now - timedelta(seconds=self._settings.late_interval_s)

@@ -22,7 +22,8 @@ RETRY = RetryPolicy(
     backoff_coefficient=3.0,
     maximum_interval=timedelta(seconds=10),
     maximum_attempts=6,
-    non_retryable_error_types=["Invalid", "NotFound", "Conflict"],
+    # What takes too long would take as long again: it is done in smaller parts instead.
+    non_retryable_error_types=["Invalid", "NotFound", "Conflict", "TookTooLong"],
 )
 
 

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         FailedPeriod,
     )
     from schemas.late_usage import LatePage
+    from stores.clickhouse.client import TookTooLong
     from workflows.activities import ClosingActivities
     from workflows.calls import beating
     from workflows.ids import CLOSE_DUE_PERIODS
@@ -29,6 +30,7 @@ BATCHES_PER_HISTORY = 100
 # Histories from before subscriptions that have ended were looked at do not have these steps.
 LATE_USAGE = "late-usage"
 UNEXPECTED = "unexpected_error"
+TOO_SLOW = "usage_too_slow"
 REASON_MAX_CHARS = 500
 
 
@@ -77,16 +79,16 @@ class CloseDuePeriods:
         return await workflow.execute_activity_method(ClosingActivities.find_due, question, **beating())
 
     async def _close(self, batch: ClosingBatch) -> BatchClosed:
-        """A batch that fails for no reason we know is taken apart, so that one subscription holds up no other."""
+        """A batch that fails by what is in it is taken apart, so that one subscription holds up no other."""
         try:
             return await self._close_batch(batch)
         except ActivityError as error:
             if is_passing(error):
                 raise
-            reason = str(error.cause)[:REASON_MAX_CHARS]
+            code, reason = code_of(error), str(error.cause)[:REASON_MAX_CHARS]
         parts = [tuple(periods) for _, periods in groupby(batch.periods, key=lambda period: period.subscription_id)]
         if len(parts) == 1:
-            return await self._give_up(batch, reason)
+            return await self._give_up(batch, code, reason)
         closed = BatchClosed()
         for part in parts:
             one = await self._close(replace(batch, periods=part))
@@ -100,10 +102,10 @@ class CloseDuePeriods:
     async def _close_batch(self, batch: ClosingBatch) -> BatchClosed:
         return await workflow.execute_activity_method(ClosingActivities.close_batch, batch, **beating())
 
-    async def _give_up(self, batch: ClosingBatch, reason: str) -> BatchClosed:
+    async def _give_up(self, batch: ClosingBatch, code: str, reason: str) -> BatchClosed:
         first = batch.periods[0]
         failed = FailedPeriod(
-            subscription_id=first.subscription_id, start=first.start, end=first.end, code=UNEXPECTED, message=reason
+            subscription_id=first.subscription_id, start=first.start, end=first.end, code=code, message=reason
         )
         await workflow.execute_activity_method(ClosingActivities.record_failure, failed, **beating())
         return BatchClosed(stopped=(first.subscription_id,))
@@ -113,3 +115,9 @@ def is_passing(error: ActivityError) -> bool:
     """Whether it says nothing about the batch: a service or a worker was away, or the run is cancelled."""
     cause = error.cause
     return not isinstance(cause, ApplicationError) or cause.type == "Unavailable"
+
+
+def code_of(error: ActivityError) -> str:
+    """Why a single subscription is given up until the next run, when its batch did not say so itself."""
+    cause = error.cause
+    return TOO_SLOW if isinstance(cause, ApplicationError) and cause.type == TookTooLong.__name__ else UNEXPECTED

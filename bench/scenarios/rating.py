@@ -7,8 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from bench.figures import Measured
 from bench.rig import Bench
+from domain.billed_parts import parts_of
 from domain.closing import bill_period
 from domain.money import EXACT, round_money
 from domain.pricing import rate
@@ -124,9 +127,12 @@ def billed() -> Callable[[], object]:
     quantities = itertools.cycle(QUANTITIES)
 
     def bill() -> object:
-        usage = {f"met_{place}": next(quantities) for place in range(1, len(prices))}
+        parts = [
+            part if part.price.meter_id is None else replace(part, quantity=next(quantities))
+            for part in parts_of(held, plan, period)
+        ]
         return bill_period(
-            invoice_id="inv_1", line_ids=line_ids, held=held, plan=plan, period=period, cut=1, usage=usage
+            invoice_id="inv_1", line_ids=line_ids, held=held, currency=CURRENCY, parts=parts, period=period, cut=1
         )
 
     return bill

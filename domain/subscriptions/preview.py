@@ -31,9 +31,14 @@ def preview(
     `booked` are the lines that were booked for periods that have not ended by then. Raises what `record_change` raises.
     """
     recorded = record_change(history, request, sold, now, billed_to)
-    effective_at = recorded.record.effective_at
-    after = recorded.life
-    before = fold(history) if history else after
+    before = fold(history) if history else recorded.life
+    return difference(before, recorded.life, recorded.record.effective_at, sold, now, booked)
+
+
+def difference(
+    before: Life, after: Life, effective_at: datetime, sold: Sold, now: datetime, booked: Sequence[BookedFee] = ()
+) -> ChangePreview:
+    """`preview` of changes that were recorded already: what lies between two lives, which take apart at `effective_at`."""
     since, to = min(effective_at, now), max(effective_at, now)
     # At a boundary, the period that ends there is none that the change touches: `since` leaves it out.
     horizon = plan_period_end(after, sold, to) if after.start_at is not None else to

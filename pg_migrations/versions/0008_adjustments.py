@@ -1,6 +1,6 @@
 """Adjustment lines, and which ended subscriptions are looked at again for late usage.
 
-Revision 0008, after 0003.
+Revision 0008, after 0007.
 """
 
 import sqlalchemy as sa
@@ -8,13 +8,14 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0008"
-down_revision = "0003"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
     op.add_column("invoice_lines", sa.Column("adjusts", postgresql.JSONB(none_as_null=True)))
+    op.add_column("invoice_lines", sa.Column("spans", postgresql.JSONB(none_as_null=True)))
     op.create_table(
         "late_looks",
         sa.Column("subscription_id", sa.Text(), nullable=False),

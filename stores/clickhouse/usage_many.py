@@ -141,7 +141,7 @@ async def usage_of_many_at_positions(
             "cut >= {cut:UInt64} AND topic_id = {topic_id:String} AND toInt64(`offset`) <= "
             "transform(partition, {partitions:Array(UInt16)}, {offsets:Array(Int64)}, toInt64(-1))"
         )
-        pieces = _pieces(some, [[(epoch_ms(one.start), epoch_ms(one.end))] for _, one in some])
+        pieces = _pieces(some, [_bounds(one) for _, one in some])
         if vector and pieces:
             halves.append(_from_events(client, pieces, parameters, "later", later, ALL_COLUMNS))
         states += await _merged(client, halves, parameters, len(some), ALL_COLUMNS)
@@ -185,9 +185,11 @@ def _halves(
     source: Source,
     columns: Sequence[str],
 ) -> list[str]:
-    bounds = [(epoch_ms(one.start), epoch_ms(one.end)) for _, one in ranges]
-    whole: list[_Spans] = [[] if source == "events" else [whole_minutes(*bound)] for bound in bounds]
-    rest: list[_Spans] = [[bound] if source == "events" else ragged_edges(*bound) for bound in bounds]
+    bounds = [_bounds(one) for _, one in ranges]
+    whole: list[_Spans] = [[] if source == "events" else [whole_minutes(*each) for each in some] for some in bounds]
+    rest: list[_Spans] = [
+        some if source == "events" else [edge for each in some for edge in ragged_edges(*each)] for some in bounds
+    ]
     from_windows, from_events = _pieces(ranges, whole), _pieces(ranges, rest)
     halves = []
     if from_windows:
@@ -197,11 +199,16 @@ def _halves(
     return halves
 
 
+def _bounds(one: UsageRange) -> list[tuple[int, int]]:
+    """In milliseconds of the epoch."""
+    return [(epoch_ms(start), epoch_ms(end)) for start, end in one.spans or [(one.start, one.end)]]
+
+
 def _parts(ranges: Sequence[_Scoped]) -> Iterator[Sequence[_Scoped]]:
     """As many of `ranges` at a time as fit into a parameter, in order."""
     first, size = 0, 0
     for place, (scope, one) in enumerate(ranges):
-        weight = _RANGE_BYTES + len(msgspec.json.encode((scope, one.references)))
+        weight = _RANGE_BYTES + len(msgspec.json.encode((scope, one.references, one.spans)))
         if place > first and size + weight > MAX_PARAMETER_BYTES:
             yield ranges[first:place]
             first, size = place, 0

@@ -18,17 +18,18 @@ from stores.postgres.tables import billed_periods
 
 # In one order, so that two transactions over the same subscriptions wait for one another instead of deadlocking.
 _LOCK = text("SELECT 1 FROM subscriptions WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id FOR NO KEY UPDATE")
-# A compare-and-set: nobody closed it, cancelled it or changed its plan since it was read.
+# A compare-and-set: nobody closed it, ended it or changed its terms since it was read.
 _MOVE = text("""
     UPDATE subscriptions AS held
     SET closed_to = made.last, next_close_at = made.following, revision = held.revision + 1
     FROM unnest(
         CAST(:ids AS text[]), CAST(:closed_to AS timestamptz[]), CAST(:next_close_at AS timestamptz[]),
-        CAST(:end_at AS timestamptz[]), CAST(:plan_versions AS text[]), CAST(:last AS timestamptz[]),
-        CAST(:following AS timestamptz[])
-    ) AS made (id, closed_to, next_close_at, end_at, plan_version_id, last, following)
+        CAST(:end_at AS timestamptz[]), CAST(:plan_versions AS text[]), CAST(:terms AS integer[]),
+        CAST(:last AS timestamptz[]), CAST(:following AS timestamptz[])
+    ) AS made (id, closed_to, next_close_at, end_at, plan_version_id, terms_revision, last, following)
     WHERE held.id = made.id AND held.closed_to = made.closed_to AND held.next_close_at = made.next_close_at
         AND held.end_at IS NOT DISTINCT FROM made.end_at AND held.plan_version_id = made.plan_version_id
+        AND held.terms_revision = made.terms_revision
     RETURNING held.id
 """)
 _RESOLVE = text("""
@@ -77,6 +78,7 @@ def _moves(made: Sequence[Billing]) -> dict[str, list[Any]]:
         "next_close_at": [one.held.next_close_at for one in made],
         "end_at": [one.held.end_at for one in made],
         "plan_versions": [one.held.plan_version_id for one in made],
+        "terms": [one.held.terms_revision for one in made],
         "last": [one.invoices[-1].period_end for one in made],
         "following": [None if period is None else period.end for period in left],
     }
@@ -120,7 +122,12 @@ async def numbered(
     """The invoices of `made`, in their order: so are the numbers of each tenant and environment."""
     numbers = await take_numbers(conn, [one.held.scope for one in made for _ in one.invoices])
     return [
-        InvoiceToKeep(scope=one.held.scope, invoice=_kept(invoice, next(numbers), as_of, now), by=one.by)
+        InvoiceToKeep(
+            scope=one.held.scope,
+            invoice=_kept(invoice, next(numbers), as_of, now),
+            by=one.by,
+            terms_revision=one.held.terms_revision,
+        )
         for one in made
         for invoice in one.invoices
     ]

@@ -13,6 +13,7 @@ from schemas.closing import ClosableSubscription, DuePeriod, FailedPeriod
 from schemas.invoices import Invoice
 from schemas.meters import Meter
 from schemas.scope import Scope
+from stores.postgres.subscriptions import life_of
 from stores.postgres.tables import billed_periods, closing_failures, meters, plan_versions, subscriptions
 
 CLOSING_KIND = "usage"
@@ -33,10 +34,12 @@ def _closable(row: Row[Any]) -> ClosableSubscription:
         billing=row.billing,
         cadence=row.cadence,
         timezone=row.timezone,
-        start_at=row.start_at,
+        start_at=row.trial_end_at or row.start_at,
         end_at=row.end_at,
         closed_to=row.closed_to,
         next_close_at=row.next_close_at,
+        terms_revision=row.terms_revision,
+        life=life_of(row),
     )
 
 

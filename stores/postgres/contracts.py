@@ -4,19 +4,21 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import or_, select
+from msgspec.structs import replace
+from sqlalchemy import Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.contracts import GrantedFeature, HeldPlan, held_entitlements
 from domain.customers import references_of
 from domain.identity import customer_partition
+from domain.subscriptions.grants import GrantedSpan, granted_spans
 from schemas.contracts import CustomerContract
 from schemas.customers import Customer
 from schemas.entitlements import EntitlementSpec
 from schemas.scope import Scope
 from schemas.topics import CONTRACTS_CHANGED
 from stores.postgres import outbox
-from stores.postgres.subscriptions import subscription_of
+from stores.postgres.subscriptions import life_of, subscriptions_of
 from stores.postgres.tables import features, meters, plan_entitlements, plan_versions, subscriptions
 
 
@@ -56,16 +58,27 @@ async def _held_plans(conn: AsyncConnection, customer_id: str, known_at: datetim
             or_(subscriptions.c.end_at.is_(None), subscriptions.c.end_at > known_at),
         )
     )
-    held = (await conn.execute(query)).all()
-    granted = await _granted(conn, {row.plan_version_id for row in held})
-    return [
-        HeldPlan(
-            subscription=subscription_of(row, known_at),
-            cadence=row.cadence,
-            features=tuple(granted.get(row.plan_version_id, ())),
+    rows = (await conn.execute(query)).all()
+    spans = {row.id: _spans(row, known_at) for row in rows}
+    version_ids = {span.plan_version_id for found in spans.values() for span in found}
+    granted = await _granted(conn, version_ids | {row.plan_version_id for row in rows})
+    held: list[HeldPlan] = []
+    for row, subscription in zip(rows, await subscriptions_of(conn, rows, known_at), strict=True):
+        plain = HeldPlan(
+            subscription=subscription, cadence=row.cadence, features=tuple(granted.get(row.plan_version_id, ()))
         )
-        for row in held
-    ]
+        if row.life is None:
+            held.append(plain)
+        held += [
+            replace(plain, features=tuple(granted.get(version_id, ())), starts_at=start, ends_at=end)
+            for start, end, version_id in spans[row.id]
+        ]
+    return held
+
+
+def _spans(row: Row[Any], known_at: datetime) -> list[GrantedSpan]:
+    life = life_of(row)
+    return [] if life is None else granted_spans(life, known_at)
 
 
 async def _granted(conn: AsyncConnection, version_ids: set[str]) -> dict[str, list[GrantedFeature]]:

@@ -1,5 +1,6 @@
 """Features as the catalog keeps them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.features import Feature
 from schemas.scope import Scope
-from stores.postgres.rows import find, in_scope, page, refuse_taken
+from stores.postgres.rows import find, find_named, in_scope, page, refuse_taken
 from stores.postgres.tables import features
 
 
@@ -49,6 +50,11 @@ async def create_feature(conn: AsyncConnection, scope: Scope, feature: Feature) 
 async def get_feature(conn: AsyncConnection, scope: Scope, reference: str) -> Feature:
     """By id or key. Raises NotFound `feature_not_found`."""
     return _feature(await find(conn, features, scope, reference, "feature"))
+
+
+async def features_named(conn: AsyncConnection, scope: Scope, references: Sequence[str]) -> dict[str, Feature]:
+    """By the id or key used, archived ones too; those that are not there are left out."""
+    return {name: _feature(row) for name, row in (await find_named(conn, features, scope, references)).items()}
 
 
 async def list_features(conn: AsyncConnection, scope: Scope, *, limit: int, after: str | None) -> list[Feature]:

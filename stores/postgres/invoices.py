@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -33,11 +34,12 @@ _NUMBERS = text("""
 
 
 class InvoiceToKeep(Struct, frozen=True, kw_only=True):
-    """`by` is what its usage was read by."""
+    """`by` is what its usage was read by, `terms_revision` the last change of the subscription that it was made with."""
 
     scope: Scope
     invoice: KeptInvoice
     by: CountedBy
+    terms_revision: int | None = None
 
 
 async def take_numbers(conn: AsyncConnection, scopes: Sequence[Scope]) -> Iterator[int]:
@@ -105,6 +107,13 @@ async def plan_version_of(conn: AsyncConnection, invoice_id: str) -> str | None:
     return found
 
 
+async def terms_revision_of(conn: AsyncConnection, invoice_id: str) -> int | None:
+    """Up to which change of its subscription's history the invoice was made; None for one of before there were any."""
+    query = select(invoices.c.terms_revision).where(invoices.c.id == invoice_id)
+    found: int | None = (await conn.execute(query)).scalar_one()
+    return found
+
+
 async def list_invoices(
     conn: AsyncConnection,
     scope: Scope,
@@ -152,6 +161,7 @@ def _invoice_values(made: InvoiceToKeep) -> dict[str, Any]:
         "as_of": invoice.as_of,
         "issued_at": invoice.issued_at,
         "customer_references": list(made.by.references),
+        "terms_revision": made.terms_revision,
     }
 
 
@@ -173,6 +183,7 @@ def _line_values(invoice_id: str, position: int, line: InvoiceLine, generations:
         "period_end": line.period_end,
         "steps": msgspec.json.encode(line.steps).decode(),
         "adjusts": None if line.adjusts is None else msgspec.json.encode(line.adjusts).decode(),
+        "spans": msgspec.json.encode(line.spans).decode() if line.spans else None,
     }
 
 
@@ -198,7 +209,12 @@ def _line(row: Row[Any]) -> InvoiceLine:
         amount=row.amount,
         steps=tuple(_plain_step(step) for step in msgspec.convert(row.steps, tuple[RatedStep, ...])),
         adjusts=msgspec.convert(row.adjusts, AdjustedUsage | None),
+        spans=spans_of(row),
     )
+
+
+def spans_of(row: Row[Any]) -> tuple[tuple[datetime, datetime], ...]:
+    return msgspec.convert(row.spans or (), tuple[tuple[datetime, datetime], ...])
 
 
 def _plain_step(step: RatedStep) -> RatedStep:

@@ -14,6 +14,7 @@ from schemas.catalog import TenantLimits
 from schemas.closing import Cutoff
 from schemas.late_usage import BilledUsage, ClosedSpan, LateLook
 from schemas.scope import Scope
+from stores.postgres.invoices import spans_of
 
 # An event is accepted so long after its time; one that was refused can be replayed for as long again.
 _REACH = f"2 * coalesce(accepted.max_event_age_s, {TenantLimits().max_event_age_s}) * interval '1 second'"
@@ -44,7 +45,7 @@ _SPANS = text(f"""
 _BILLED = text("""
     SELECT billed.subscription_id, billed.kind, billed.sequence, billed.invoice_id, invoice.cut,
         invoice.customer_references, line.price_id, line.price_key, line.description, line.meter_id, line.generation,
-        line.period_start, line.period_end, line.quantity
+        line.period_start, line.period_end, line.quantity, line.spans
     FROM unnest(CAST(:ids AS text[]), CAST(:starts AS timestamptz[])) AS asked (id, start_at)
     JOIN billed_periods AS billed ON billed.subscription_id = asked.id AND billed.period_end > asked.start_at
     JOIN invoices AS invoice ON invoice.id = billed.invoice_id
@@ -147,6 +148,7 @@ def _first(row: Row[Any]) -> BilledUsage:
         cut=row.cut,
         names=_names(row),
         adjusted=0,
+        spans=spans_of(row),
     )
 
 

@@ -1,5 +1,6 @@
 """Meters as the catalog keeps them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from schemas.kept_meters import KeptMeter
 from schemas.meters import Meter
 from schemas.scope import Scope
 from stores.postgres import catalog_log
-from stores.postgres.rows import find, in_scope, page, refuse_taken
+from stores.postgres.rows import find, find_named, in_scope, page, refuse_taken
 from stores.postgres.tables import meters
 
 
@@ -62,6 +63,11 @@ async def create_meter(conn: AsyncConnection, scope: Scope, meter: Meter, create
 async def get_meter(conn: AsyncConnection, scope: Scope, reference: str) -> KeptMeter:
     """By id or key, archived ones too. Raises NotFound `meter_not_found`."""
     return _meter(await find(conn, meters, scope, reference, "meter"))
+
+
+async def meters_named(conn: AsyncConnection, scope: Scope, references: Sequence[str]) -> dict[str, KeptMeter]:
+    """By the id or key used, archived ones too; those that are not there are left out."""
+    return {name: _meter(row) for name, row in (await find_named(conn, meters, scope, references)).items()}
 
 
 async def list_meters(conn: AsyncConnection, scope: Scope, *, limit: int, after: str | None) -> list[KeptMeter]:

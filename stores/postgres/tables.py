@@ -151,7 +151,14 @@ plan_versions = Table(
     Column("version", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("cadence", Text, nullable=False, server_default="month"),
+    Column("family", Text),
+    Column("level", Integer, nullable=False, server_default="0"),
+    # schemas.plan_phases.Phase; null: one phase of the version's prices and entitlements, billed in arrears
+    Column("phases", JSONB(none_as_null=True)),
+    Column("revision", Integer, nullable=False, server_default="1"),
     created(),
+    Column("published_at", INSTANT),
+    Column("archived_at", INSTANT),
     UniqueConstraint("plan_id", "version"),
     CheckConstraint("status IN ('draft', 'published', 'archived')", name="status"),
 )
@@ -178,6 +185,36 @@ plan_entitlements = Table(
     Column("feature_id", Text, ForeignKey("features.id"), nullable=False),
     Column("terms", JSONB, nullable=False),  # limit, soft, usage_period, enabled, config, thresholds
     PrimaryKeyConstraint("plan_version_id", "feature_id"),
+)
+
+addons = Table(
+    "addons",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *scope_columns(),
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    created(),
+    Column("archived_at", INSTANT),
+    UniqueConstraint("tenant", "environment", "key"),
+)
+
+addon_versions = Table(
+    "addon_versions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("addon_id", Text, ForeignKey("addons.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("terms", JSONB, nullable=False),  # schemas.addons.AddonTerms
+    Column("revision", Integer, nullable=False, server_default="1"),
+    created(),
+    Column("published_at", INSTANT),
+    Column("archived_at", INSTANT),
+    UniqueConstraint("addon_id", "version"),
+    CheckConstraint("status IN ('draft', 'published', 'archived')", name="status"),
 )
 
 # --- customers and contracts ----------------------------------------------------------------------------------------------
@@ -222,16 +259,34 @@ subscriptions = Table(
     Column("timezone", Text, nullable=False),
     Column("start_at", INSTANT, nullable=False),
     Column("end_at", INSTANT),
+    Column("trial_end_at", INSTANT),  # billing periods count from here; null: from the start
     Column("anchor_at", INSTANT, nullable=False),
     Column("next_close_at", INSTANT),  # end of the first period that is not closed; null when nothing is left to close
     Column("closed_to", INSTANT, nullable=False),  # start of that period
+    Column("life", JSONB(none_as_null=True)),  # schemas.subscription_life.Life; null where the row says all there is
+    Column("terms_revision", Integer, nullable=False, server_default="0"),  # the last change in `subscription_changes`
     Column("revision", Integer, nullable=False, server_default="1"),
     created(),
-    CheckConstraint("status IN ('scheduled', 'active', 'cancelled', 'ended')", name="status"),
+    CheckConstraint(
+        "status IN ('draft', 'scheduled', 'trialing', 'active', 'past_due', 'paused', 'cancelled', 'ended')",
+        name="status",
+    ),
     CheckConstraint("billing IN ('anniversary', 'calendar')", name="billing"),
-    CheckConstraint("end_at IS NULL OR end_at > start_at", name="ends_after_start"),
+    CheckConstraint("end_at IS NULL OR end_at >= start_at", name="ends_after_start"),
     Index("ix_subscriptions_customer_id", "customer_id"),
     Index("ix_subscriptions_next_close_at", "next_close_at", postgresql_where=text("next_close_at IS NOT NULL")),
+)
+
+subscription_changes = Table(
+    "subscription_changes",
+    metadata,
+    Column("subscription_id", Text, ForeignKey("subscriptions.id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("key", Text, nullable=False),  # makes a change safe to repeat
+    Column("record", JSONB, nullable=False),  # schemas.subscription_changes.ChangeRecord
+    created(),
+    PrimaryKeyConstraint("subscription_id", "revision"),
+    UniqueConstraint("subscription_id", "key"),
 )
 
 # --- money ------------------------------------------------------------------------------------------------------------------
@@ -263,6 +318,7 @@ invoices = Table(
     Column("as_of", INSTANT, nullable=False),
     Column("issued_at", INSTANT, nullable=False),
     Column("customer_references", ARRAY(Text)),  # the names that its usage was counted by
+    Column("terms_revision", Integer),  # of the subscription's history: the last change that it was made with
     created(),
     UniqueConstraint("tenant", "environment", "number"),
     CheckConstraint("status IN ('draft', 'open', 'paid', 'void', 'uncollectible')", name="status"),
@@ -288,6 +344,7 @@ invoice_lines = Table(
     Column("period_end", INSTANT, nullable=False),
     Column("steps", JSONB, nullable=False),  # how the amount came about (schemas.prices)
     Column("adjusts", JSONB(none_as_null=True)),  # schemas.invoices.AdjustedUsage, of an adjustment line
+    Column("spans", JSONB(none_as_null=True)),  # where usage counts in parts of the period: [[start, end], ...]
     PrimaryKeyConstraint("invoice_id", "position"),
 )
 

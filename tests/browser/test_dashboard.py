@@ -95,7 +95,10 @@ def _follow(page: Page, meter: str, customer: str) -> None:
     eventually(lambda: customer in (page.text("[role=listbox]") or ""), SHOWN_WITHIN_S)
     page.press("ArrowDown")
     page.press("Enter")
-    eventually(lambda: page.text(LIVE), SHOWN_WITHIN_S)
+    try:
+        eventually(lambda: page.text(LIVE), SHOWN_WITHIN_S)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the page says {page.text('body')!r}, errors {page.errors}") from error
 
 
 def _shows(page: Page, total: str) -> bool:

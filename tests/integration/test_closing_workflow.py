@@ -4,7 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest_asyncio
@@ -15,6 +15,7 @@ from temporalio.worker import Replayer, Worker
 
 from domain.errors import Unavailable
 from schemas.closing import BatchClosed, ClosingBatch, ClosingProgress, ClosingReport, CutoffTaken
+from stores.clickhouse.client import TookTooLong
 from stores.postgres.closings import failures_of
 from stores.postgres.engine import transaction
 from tests.support.closing import Books, books, call
@@ -77,6 +78,19 @@ class Faulty(ClosingActivities):
     async def close_batch(self, batch: ClosingBatch) -> BatchClosed:
         if any(period.subscription_id == "sub_bolt" for period in batch.periods):
             raise ZeroDivisionError("a bug")
+        return await super().close_batch(batch)
+
+
+class Large(ClosingActivities):
+    """One subscription has more usage than the server reads in time; so has each batch that it is in."""
+
+    batches: ClassVar[list[int]] = []
+
+    @activity.defn
+    async def close_batch(self, batch: ClosingBatch) -> BatchClosed:
+        self.batches.append(len(batch.periods))
+        if any(period.subscription_id == "sub_bolt" for period in batch.periods):
+            raise TookTooLong("clickhouse", "time-out")
         return await super().close_batch(batch)
 
 
@@ -151,6 +165,19 @@ async def test_a_bug_with_one_subscription_holds_up_no_other(client: Client, mad
         assert [one.code for one in await failures_of(conn, "sub_bolt")] == [closing.UNEXPECTED]
     mended, _ = await run(client, made.activities().all)
     assert (mended.billed, mended.stopped) == (1, 0)
+
+
+async def test_a_subscription_with_more_usage_than_can_be_read_in_time_holds_up_no_other(
+    client: Client, made: Books
+) -> None:
+    for name in ("acme", "bolt", "core"):
+        await made.subscribe(name, JUNE)
+    report, _ = await run(client, rebuilt(Large, made).all)
+    assert (report.billed, report.stopped) == (2, 1)
+    assert periods(await made.invoices()) == [("sub_acme", 6), ("sub_core", 6)]
+    assert Large.batches == [3, 1, 1, 1]  # what is too slow is not tried again as it was
+    async with transaction(made.engine) as conn:
+        assert [one.code for one in await failures_of(conn, "sub_bolt")] == [closing.TOO_SLOW]
 
 
 async def test_every_activity_beats_so_that_a_killed_worker_is_noticed_whichever_it_was_at(

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from schemas.catalog import TenantLimits
 from schemas.closing import BatchClosed, ClosingBatch, DueQuestion
 from schemas.invoices import KeptInvoice
+from schemas.plans import Plan
 from schemas.prices import GraduatedPrice, PackagePrice, PlanPrice, Price, Tier
 from stores.postgres.closings import failures_of
 from stores.postgres.customers import change_customer, get_customer
@@ -36,17 +37,16 @@ async def made(postgres_url: str, clickhouse_url: str) -> AsyncIterator[Books]:
         yield found
 
 
-async def sold(made: Books, subscription_id: str, **prices: Price) -> None:
-    """The subscription's plan has these prices of a call each, instead of its own."""
+async def offered(made: Books, **prices: Price) -> Plan:
+    """A plan with these prices of a call each."""
     listed = tuple(
         PlanPrice(id=f"pri_late_{key}", key=key, currency="EUR", price=price, meter_id="met_count")
         for key, price in prices.items()
     )
+    new = replace(plan(), id="pla_2", key="late", version_id="plv_2", prices=listed)
     async with transaction(made.engine) as conn:
-        await create_plan(conn, SCOPE, replace(plan(), id="pla_2", key="late", version_id="plv_2", prices=listed))
-        await conn.execute(
-            text("UPDATE subscriptions SET plan_version_id = 'plv_2' WHERE id = :id"), {"id": subscription_id}
-        )
+        await create_plan(conn, SCOPE, new)
+    return new
 
 
 def adjustments(invoice: KeptInvoice) -> list[tuple[str, int, Any, Any, str]]:
@@ -95,9 +95,8 @@ async def test_late_events_are_an_adjustment_line_on_the_next_invoice_and_only_t
 
 
 async def test_each_closing_adjusts_what_is_new_and_what_is_below_a_cent_is_carried(made: Books) -> None:
-    subscription = await made.subscribe("acme", MAY)
     tiers = (Tier(up_to=Decimal(2), unit_amount=Decimal("0.004")), Tier(unit_amount=Decimal("0.003")))
-    await sold(made, subscription, calls=GraduatedPrice(tiers=tiers))
+    subscription = await made.subscribe("acme", MAY, to=await offered(made, calls=GraduatedPrice(tiers=tiers)))
     await made.count([call(1, "acme", MAY + DAY, "ann")])  # 0.004
     cut, _ = await close(made, JUNE + HOUR)
     await made.count([call(2, "acme", MAY + DAY, "ann", cut=cut)])  # 0.008: one cent
@@ -117,10 +116,8 @@ async def test_each_closing_adjusts_what_is_new_and_what_is_below_a_cent_is_carr
 
 
 async def test_an_ended_subscription_gets_an_invoice_of_adjustments_of_its_own(made: Books) -> None:
-    subscription = await made.subscribe("acme", MAY)
-    await sold(
-        made, subscription, calls=PackagePrice(amount=Decimal(2), package_size=Decimal(2), minimum_amount=Decimal(5))
-    )
+    packages = PackagePrice(amount=Decimal(2), package_size=Decimal(2), minimum_amount=Decimal(5))
+    subscription = await made.subscribe("acme", MAY, to=await offered(made, calls=packages))
     await end(made, subscription, JUNE)
     cut, _ = await close(made, JUNE + HOUR)
     assert await look(made, JUNE + 2 * HOUR) == (None, 0)
@@ -238,18 +235,31 @@ async def test_many_who_bill_the_same_late_usage_at_once_bill_it_once(made: Book
         assert adjustments(invoice) == [("calls", 5, 0, 1, "0.25"), ("users", 5, 0, 1, "1.00")]
 
 
-async def test_a_period_is_adjusted_at_the_prices_that_it_was_sold_at(made: Books) -> None:
+async def test_each_part_of_a_period_is_adjusted_at_the_prices_that_held_in_it_and_a_pause_at_none(made: Books) -> None:
+    made.clock.at = MAY
     subscription = await made.subscribe("acme", MAY)
+    await offered(made, calls=GraduatedPrice(tiers=(Tier(unit_amount=Decimal(7)),)))
+    api = BooksApi(made)
+    of_acme = f"/v1/subscriptions/{subscription}"
+    made.clock.at = MAY + 10 * DAY
+    assert (await api.send("POST", f"{of_acme}/change", {"plan": "late"}))[0] == 200
+    made.clock.at = MAY + 20 * DAY
+    resumed = {"resumes_at": (MAY + 25 * DAY).isoformat()}
+    assert (await api.send("POST", f"{of_acme}/pause", resumed))[0] == 200
+    await made.count([call(1, "acme", MAY + 12 * DAY, "ann")])
     cut, _ = await close(made, JUNE + HOUR)
-    await sold(made, subscription, calls=GraduatedPrice(tiers=(Tier(unit_amount=Decimal(7)),)))
-    await made.count([call(1, "acme", MAY + DAY, "ann", cut=cut), call(2, "acme", JUNE + DAY, "ann", cut=cut)])
+    days = {2: 3, 3: 13, 4: 22, 5: 26, 6: 27}  # numbers of calls, and when they were: the third of them in the pause
+    await made.count([call(number, "acme", MAY + day * DAY, "ann", cut=cut) for number, day in days.items()])
     await close(made, JULY + HOUR)
-    _, june = await made.invoices(subscription)
-    assert [(line.price_id, str(line.amount)) for line in june.lines] == [
-        ("pri_late_calls", "7.00"),
-        ("pri_calls", "0.25"),
-        ("pri_users", "1.00"),
+    may, june = await made.invoices(subscription)
+    assert [(line.price_id, str(line.quantity)) for line in may.lines if line.kind == "usage"] == [
+        ("pri_calls", "0"),
+        ("pri_users", "0"),
+        ("pri_late_calls", "1"),
     ]
+    assert adjustments(june) == [("calls", 5, 0, 1, "0.25"), ("users", 5, 0, 1, "1.00"), ("calls", 5, 1, 4, "21.00")]
+    [part] = [line for line in june.lines if line.kind == "adjustment" and line.price_id == "pri_late_calls"]
+    assert part.spans == ((MAY + 10 * DAY, MAY + 20 * DAY), (MAY + 25 * DAY, JUNE))
     await recomputes(made)
 
 

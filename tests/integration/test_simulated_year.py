@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import text
 
 from schemas.periods import BillingAnchor
 from schemas.prices import FlatPrice, GraduatedPrice, PackagePrice, PerUnitPrice, PlanPrice, Price, Tier, VolumePrice
@@ -191,11 +190,9 @@ async def prepared(made: Books, held: Sequence[Life]) -> None:
             plan(), id=f"pla_y{number}", key=f"y{number}", version_id=f"plv_y{number}", prices=tuple(prices)
         )
         billing: BillingAnchor = "calendar" if life.calendar else "anniversary"
-        subscription = await made.subscribe(life.name, life.start_at, billing=billing)
         async with transaction(made.engine) as conn:
             await create_plan(conn, SCOPE, of_its_own)
-            given = {"id": subscription, "version": of_its_own.version_id}
-            await conn.execute(text("UPDATE subscriptions SET plan_version_id = :version WHERE id = :id"), given)
+        subscription = await made.subscribe(life.name, life.start_at, billing=billing, to=of_its_own)
         if life.end_at is not None:
             await end(made, subscription, life.end_at)
 

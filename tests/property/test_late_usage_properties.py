@@ -13,9 +13,8 @@ from domain.late_usage import adjustment_lines
 from domain.money import total
 from domain.pricing import rate_lines
 from schemas.billing import Counted
-from schemas.late_usage import LateUsage
+from schemas.late_usage import LateUsage, SoldPrice
 from schemas.prices import FlatPrice, GraduatedPrice, PackagePrice, PerUnitPrice, PlanPrice, Price, Tier, VolumePrice
-from tests.support.closing import plan
 from tests.support.late_usage import BILLED, HELD, PLACE
 
 amounts = st.decimals(min_value=0, max_value=100, places=4)
@@ -48,7 +47,7 @@ def billed_after(price: Price, counts: Sequence[Decimal]) -> Decimal:
     amounts_billed = [line.amount for line in rate_lines(price, counts[0], "EUR")]
     billed = replace(BILLED, quantity=counts[0], adjusted=0)
     for found in counts[1:]:
-        late = LateUsage(billed={HELD.id: (billed,)}, plans={"pri_calls": replace(plan(), prices=(kept,))})
+        late = LateUsage(billed={HELD.id: (billed,)}, prices={"pri_calls": SoldPrice(price=kept, cadence="month")})
         usage = {PLACE: Counted(value=found, recount=found)}
         for line in adjustment_lines(HELD, late, usage, lambda prefix: f"{prefix}_{next(numbers)}"):
             assert line.adjusts is not None

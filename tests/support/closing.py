@@ -9,18 +9,21 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from domain.periods import billing_period_at
-from domain.subscriptions import period_anchor
+from domain.plan_versions import version_of
+from domain.subscriptions.amend import amended
+from domain.subscriptions.begin import begin_requests
+from domain.subscriptions.holding import holding
 from runtime.clock import SystemClock
 from runtime.ids import Ids
 from runtime.settings import ClosingSettings
 from schemas.customers import Customer
 from schemas.invoices import KeptInvoice
-from schemas.periods import BillingAnchor, Cadence
+from schemas.periods import BillingAnchor
 from schemas.plans import Plan
 from schemas.prices import FlatPrice, PerUnitPrice, PlanPrice, Price
 from schemas.scope import Scope
-from schemas.subscriptions import Subscription
+from schemas.subscription_life import Sold
+from schemas.subscriptions import SubscriptionSpec
 from schemas.topics import USAGE_RAW
 from stores.clickhouse.client import ClickhouseClient
 from stores.postgres.customers import create_customer
@@ -36,7 +39,6 @@ from tests.support.usage_events import ENVIRONMENT, METERS, TENANT, TOPIC, TestE
 from workflows.activities import ClosingActivities
 
 SCOPE = Scope(TENANT, ENVIRONMENT)
-MONTH = Cadence(unit="month")
 NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
 FEE, UNIT = Decimal(31), Decimal("0.25")
 
@@ -87,9 +89,16 @@ class Books:
             await create_plan(conn, SCOPE, plan())
 
     async def subscribe(
-        self, name: str, start_at: datetime, *, billing: BillingAnchor = "anniversary", zone: str = "UTC"
+        self,
+        name: str,
+        start_at: datetime,
+        *,
+        billing: BillingAnchor = "anniversary",
+        zone: str = "UTC",
+        to: Plan | None = None,
     ) -> str:
         """The id of the subscription of the new customer `name`, who has an alias `<name>-old` as well."""
+        chosen = to or plan()
         customer = Customer(
             id=f"cus_{name}",
             external_id=name,
@@ -102,25 +111,17 @@ class Books:
             created_at=NOW,
             archived_at=None,
         )
-        held = Subscription(
-            id=f"sub_{name}",
-            customer_id=customer.id,
-            plan_id="pla_1",
-            plan_version_id="plv_1",
-            status="active",
-            billing=billing,
-            timezone=zone,
-            start_at=start_at,
-            end_at=None,
-            closed_to=start_at,
-            next_close_at=billing_period_at(start_at, billing, MONTH, zone, start_at).end,
-            revision=1,
-            created_at=NOW,
-        )
+        spec = SubscriptionSpec(customer=name, plan=chosen.key, start_at=start_at, billing=billing)
+        sold = Sold(plans={chosen.version_id: version_of(chosen)})
+        now = self.clock.now()
+        begun = amended((), begin_requests(spec, customer, chosen, now, made_by="test", key=name), sold, now)
+        subscription_id = f"sub_{name}"
         async with transaction(self.engine) as conn:
             await create_customer(conn, SCOPE, customer)
-            await create_subscription(conn, SCOPE, held, period_anchor(start_at, billing, MONTH, zone))
-        return held.id
+            await create_subscription(
+                conn, SCOPE, subscription_id, begun.life, holding(begun.life, sold, now), begun.records
+            )
+        return subscription_id
 
     async def count(self, events: Sequence[TestEvent]) -> None:
         """The rows of `events`, in blocks at the cuts that they name."""

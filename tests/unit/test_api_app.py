@@ -16,18 +16,36 @@ from api.deps import ApiDeps
 from api.errors import Problem, RateLimited, ScopeMissing, Unauthorized, translate
 from api.limits_view import LimitsFold, LimitsView
 from api.openapi import complete
+from api.openapi_examples import EXAMPLES
 from api.operations import StaticFiles
 from domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable
 from runtime.clock import SystemClock
 from runtime.ids import Ids
 from runtime.readiness import Part, Readiness
 from runtime.settings import Settings
+from schemas.addons import AddonPatch, AddonSpec, AddonVersionDraft, AddonVersionPatch
+from schemas.backtests import BacktestRequest
 from schemas.catalog import CatalogChange, CatalogVersion, TenantLimits
+from schemas.plan_drafts import PlanClone, PlanPatch, PlanVersionDraft, PlanVersionPatch
 from stores.kafka import Producer
 from stores.postgres.engine import create_engine
 from tests.support.keys import Keys
 
 IDS = Ids(SystemClock())
+BODIES: dict[str, Any] = {
+    body.__name__: body
+    for body in (
+        AddonPatch,
+        AddonSpec,
+        AddonVersionDraft,
+        AddonVersionPatch,
+        BacktestRequest,
+        PlanClone,
+        PlanPatch,
+        PlanVersionDraft,
+        PlanVersionPatch,
+    )
+}
 
 
 async def no() -> bool:
@@ -91,6 +109,16 @@ async def test_the_schema_describes_every_path_and_the_bare_one_with_examples(ht
         for operation in item.values():
             assert "400" not in operation["responses"], path
     _references_resolve(schema, schema)
+
+
+async def test_every_example_of_a_body_is_one_that_its_request_takes(http: httpx.AsyncClient) -> None:
+    schema = (await http.get("/openapi.json")).json()
+    for (path, method), examples in EXAMPLES.items():
+        content = schema["paths"][path][method]["requestBody"]["content"]["application/json"]
+        assert {name: each["value"] for name, each in content["examples"].items()} == examples
+        body = BODIES[content["schema"]["$ref"].rsplit("/", 1)[1]]
+        for example in examples.values():
+            msgspec.convert(example, body)
 
 
 def _references_resolve(node: Any, schema: dict[str, Any]) -> None:

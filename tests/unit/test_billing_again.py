@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from domain.billing import bill, counted_by, period_ranges, ranges_of, recomputed
 from domain.cuts import check_known
-from domain.errors import NotFound
+from domain.errors import Invalid, NotFound
 from schemas.billing import BilledMeter, Contracts, Counted
 from schemas.closing import ClosableSubscription, DuePeriod
 from schemas.customers import Customer
@@ -104,6 +104,12 @@ def test_a_difference_is_shown_even_where_it_rounds_to_the_same_cent() -> None:
     plan = replace(PLAN, prices=(PLAN.prices[0], cheap))
     unrounded = recomputed(invoice(33), HELD, plan, counted(33, 33))
     assert not unrounded.same
+
+
+def test_usage_that_was_not_read_is_not_zero() -> None:
+    with pytest.raises(Invalid) as refused:
+        recomputed(invoice(33), HELD, PLAN, {})
+    assert refused.value.code == "usage_missing"
 
 
 def test_usage_is_read_by_all_names_and_by_the_generation_that_was_billed() -> None:

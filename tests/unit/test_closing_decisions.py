@@ -5,9 +5,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from temporalio import exceptions
 from temporalio.exceptions import ActivityError, ApplicationError, RetryState, TimeoutType
 
+from domain.billed_parts import parts_of
 from domain.closing import (
     advanced,
     bill_period,
@@ -119,14 +121,15 @@ def test_a_fee_is_for_the_whole_period_and_prorated_for_a_stub(
     begun = utc(1, 31) if billing == "anniversary" else utc(3, 15)
     subscription = held(billing=billing, start_at=begun)
     period = DuePeriod(subscription_id="a", start=start, end=end)
+    charge, calls, users = parts_of(subscription, plan(), period)
     invoice = bill_period(
         invoice_id="inv_1",
         line_ids=["lin_1", "lin_2", "lin_3"],
         held=subscription,
-        plan=plan(),
+        currency="EUR",
+        parts=[charge, replace(calls, quantity=Decimal(4)), replace(users, quantity=Decimal(0))],
         period=period,
         cut=3,
-        usage={"met_count": Decimal(4), "met_unique_count": None},
     )
     assert [line.amount for line in invoice.lines] == [Decimal(fee), Decimal("1.00"), Decimal(0)]
     assert sum(step.amount for step in invoice.lines[0].steps) == invoice.lines[0].exact_amount

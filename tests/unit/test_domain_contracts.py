@@ -1,7 +1,10 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from domain.contracts import GrantedFeature, HeldPlan, held_entitlements
+from domain.counters import counted_period
 from schemas.contracts import FeatureKind
 from schemas.entitlements import BooleanEntitlement, MeteredEntitlement, StaticEntitlement
 from schemas.subscriptions import Subscription
@@ -64,3 +67,24 @@ def test_a_subscription_that_has_ended_grants_nothing() -> None:
     ended = HeldPlan(subscription=_subscription(end_at=NOW), cadence="month", features=features)
     running = HeldPlan(subscription=_subscription("sub_2"), cadence="month", features=features)
     assert [each.subscription_id for each in held_entitlements([ended, running], NOW)] == ["sub_2"]
+
+
+def test_a_plan_that_was_changed_to_goes_on_counting_in_the_periods_of_its_subscription() -> None:
+    terms = MeteredEntitlement(feature="tokens", usage_period="month")
+    features = (_feature("tokens", terms),)
+    changed_at, ends_at = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC)
+    plan = HeldPlan(
+        subscription=_subscription(), cadence="month", features=features, starts_at=changed_at, ends_at=ends_at
+    )
+    [held] = held_entitlements([plan], NOW)
+    assert (held.starts_at, held.ends_at, held.anchor_at) == (changed_at, ends_at, START)
+    period = counted_period(held, changed_at)
+    assert (period.start, period.end) == (START, datetime(2026, 2, 15, 0, tzinfo=UTC))
+
+
+def test_what_never_resets_counts_from_the_start_of_the_subscription_across_a_change() -> None:
+    features = (_feature("tokens", MeteredEntitlement(feature="tokens", usage_period="never")),)
+    whole = HeldPlan(subscription=_subscription(), cadence="month", features=features)
+    changed = replace(whole, starts_at=datetime(2026, 2, 1, tzinfo=UTC))
+    [before], [after] = held_entitlements([whole], NOW), held_entitlements([changed], NOW)
+    assert counted_period(before, NOW) == counted_period(after, NOW)

@@ -123,6 +123,16 @@ def test_a_plan_that_subscriptions_refer_to_is_not_deleted() -> None:
         (_cards(replace(CALLS, timing="in_advance")), "usage_in_advance", "/phases/0/rate_cards/0/timing"),
         (_cards(replace(SEATS, cadence=Cadence(unit="week"))), "cadence_mismatch", "/phases/0/rate_cards/0/cadence"),
         (
+            _cards(replace(SEATS, cadence=Cadence(unit="month", count=0))),
+            "cadence_out_of_range",
+            "/phases/0/rate_cards/0/cadence",
+        ),
+        (
+            replace(_cards(replace(SEATS, cadence=MONTH)), cadence=Cadence(unit="month", count=0)),
+            "cadence_out_of_range",
+            "/cadence",
+        ),
+        (
             _cards(replace(CALLS, price=replace(CALLS.price, meter="none"))),
             "meter_unknown",
             "/phases/0/rate_cards/0/price/meter",

@@ -10,6 +10,7 @@ from domain.errors import Invalid
 from domain.invoices import assemble_invoice
 from domain.plans import validate_plan
 from domain.pricing.quote import quote
+from schemas.billing import BilledPart
 from schemas.invoices import Invoice
 from schemas.periods import Period
 from schemas.plans import PlanSpec
@@ -105,8 +106,14 @@ def invoice(price: PlanPrice, used: Decimal, end: datetime = JANUARY[1]) -> Invo
         period_start=JANUARY[0],
         period_end=end,
         cut=1,
-        prices=[price],
-        usage={"met_calls": used},
+        parts=[
+            BilledPart(
+                price=price,
+                quantity=price.quantity if price.meter_id is None else used,
+                start=JANUARY[0],
+                end=end,
+            )
+        ],
         whole=Period(start=JANUARY[0], end=JANUARY[1], index=0),
     )
 

@@ -8,9 +8,8 @@ from msgspec.structs import replace
 
 from domain.late_usage import adjusted, adjustment_invoice, adjustment_lines, changed, late_ranges, late_starts
 from schemas.billing import Billing, Counted, CountedBy
-from schemas.late_usage import BilledUsage, LateMeter, LateUsage
+from schemas.late_usage import BilledUsage, LateMeter, LateUsage, SoldPrice
 from schemas.prices import PackagePrice, PerUnitPrice, PlanPrice, Price
-from tests.support.closing import plan
 from tests.support.late_usage import APRIL, BILLED, CONTRACTS, HELD, INVOICE, JUNE, MAY, NAMES, PLACE, SPAN
 
 D = Decimal
@@ -20,7 +19,7 @@ BILLING = Billing(held=HELD, invoices=(INVOICE,), by=CountedBy(references=NAMES,
 
 def late(price: Price, billed: BilledUsage = BILLED) -> LateUsage:
     kept = PlanPrice(id="pri_calls", key="calls", currency="EUR", price=price, meter_id="met_count")
-    return LateUsage(billed={"sub_1": (billed,)}, plans={"pri_calls": replace(plan(), prices=(kept,))})
+    return LateUsage(billed={"sub_1": (billed,)}, prices={"pri_calls": SoldPrice(price=kept, cadence="month")})
 
 
 def counted(value: int, recount: int | None = None) -> dict[LateMeter, Counted]:

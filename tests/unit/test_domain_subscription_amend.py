@@ -1,0 +1,168 @@
+"""Requests that change a subscription: what they ask for, made together or not at all, and what the row says after."""
+
+from decimal import Decimal
+
+import pytest
+
+from domain.errors import Conflict, Invalid, MeterstreamError
+from domain.subscriptions.amend import amended
+from domain.subscriptions.asked import Asked, cancel_asked, change_asked, pause_asked, time_of
+from domain.subscriptions.fold import fold
+from domain.subscriptions.grants import granted_spans
+from domain.subscriptions.holding import holding, is_plain
+from domain.subscriptions.preview import difference
+from schemas.subscription_changes import Cancel, ChangePlan, Pause, Resume, SetQuantity, SetTrialEnd, UndoCancel
+from schemas.subscription_life import Sold
+from schemas.subscription_requests import CancelSpec, ChangeSpec, PauseSpec
+from tests.support.lives import Story, asked, at, begun, fee, plan, seats
+
+BASIC = plan("basic", fee("base", "31", of="basic", timing="in_arrears"))
+PRO = plan("pro", fee("base", "310", timing="in_arrears"), seats("10", timing="in_arrears", quantity=2))
+SOLD = Sold(plans={each.id: each for each in (BASIC, PRO)})
+
+
+def story(**terms: object) -> Story:
+    return begun(at(1, 1), of="basic", sold=SOLD, **terms)  # type: ignore[arg-type]
+
+
+def code_of(error: pytest.ExceptionInfo[MeterstreamError]) -> str:
+    return error.value.code
+
+
+def test_changes_of_one_request_are_made_together_or_not_at_all() -> None:
+    told = story().history
+    both = [
+        asked(ChangePlan(plan_version_id="pro"), key="k/1"),
+        asked(SetQuantity(price_key="seats", quantity=Decimal(5)), key="k/2"),
+    ]
+    changed = amended(told, both, SOLD, at(3, 11))
+    assert [record.revision for record in changed.records] == [3, 4]
+    assert changed.life == fold((*told, *changed.records))
+    again = amended((*told, *changed.records), both, SOLD, at(3, 12))
+    assert (again.records, again.life) == ((), changed.life)
+    wrong = asked(SetQuantity(price_key="nothing", quantity=Decimal(5)), key="k/2")
+    with pytest.raises(Invalid) as refused:
+        amended(told, [both[0], wrong], SOLD, at(3, 11))
+    assert code_of(refused) == "price_key_unknown"
+
+
+def test_cancelling_twice_is_cancelling_once_and_another_end_replaces_the_first() -> None:
+    told = story().history
+    at_period_end = [asked(Cancel(), "period_end", key="one")]
+    first = amended(told, at_period_end, SOLD, at(3, 11))
+    told = (*told, *first.records)
+    assert fold(told).cancellation is not None
+    assert not amended(told, [asked(Cancel(), "period_end", key="two")], SOLD, at(3, 12)).records
+    sooner = amended(told, [asked(Cancel(), at(3, 20), key="three")], SOLD, at(3, 12))
+    assert sooner.life.cancellation is not None
+    assert sooner.life.cancellation.end_at == at(3, 20)
+
+
+def test_a_time_is_now_the_end_of_the_period_or_an_instant() -> None:
+    assert (time_of("now"), time_of("period_end"), time_of("2026-03-11T00:00:00Z")) == ("now", "period_end", at(3, 11))
+    with pytest.raises(Invalid) as refused:
+        time_of("tomorrow")
+    assert code_of(refused) == "invalid_instant"
+
+
+def test_a_request_is_read_as_the_changes_that_it_asks_for() -> None:
+    assert cancel_asked(CancelSpec()) == Asked(changes=(Cancel(),), when="period_end")
+    assert cancel_asked(CancelSpec(undo=True)).changes == (UndoCancel(),)
+    assert pause_asked(PauseSpec(resumes_at=at(4, 1))).changes == (Pause(resumes_at=at(4, 1)),)
+    both = change_asked(ChangeSpec(quantities={"seats": Decimal(3)}, when="period_end"), "pro")
+    assert both.changes == (ChangePlan(plan_version_id="pro"), SetQuantity(price_key="seats", quantity=Decimal(3)))
+    assert [each.key for each in both.requests("ana", "k")] == ["k/1", "k/2"]
+    trial = change_asked(ChangeSpec(trial_end_at=at(2, 1)), None)
+    assert (trial.changes, trial.when) == ((SetTrialEnd(),), at(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        (ChangeSpec(), "change_missing"),
+        (ChangeSpec(quantities={"seats": Decimal(1)}, withdraw=3), "change_ambiguous"),
+        (ChangeSpec(trial_end_at=at(2, 1), withdraw=3), "change_ambiguous"),
+    ],
+)
+def test_a_change_of_nothing_or_of_two_kinds_is_refused(spec: ChangeSpec, code: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        change_asked(spec, None)
+    assert code_of(refused) == code
+
+
+def test_a_row_says_all_of_a_plain_life_and_keeps_any_other_beside_it() -> None:
+    plain = story()
+    assert holding(fold(plain.history), SOLD, at(1, 2)).life is None
+    plain.did(Cancel(), at(3, 11), "period_end")
+    row = holding(fold(plain.history), SOLD, at(3, 11), at(3, 1))
+    assert (row.life, row.state, row.end_at, row.next_close_at) == (None, "cancelled", at(4, 1), at(4, 1))
+    plain.did(UndoCancel(), at(3, 12))
+    assert is_plain(fold(plain.history))
+    plain.did(ChangePlan(plan_version_id="pro"), at(3, 13), "period_end")
+    row = holding(fold(plain.history), SOLD, at(3, 13), at(3, 1))
+    assert (row.life, row.plan_version_id) == (fold(plain.history), "basic")
+
+
+def test_a_subscription_that_is_called_off_before_its_start_has_nothing_to_close() -> None:
+    scheduled = begun(at(2, 1), of="basic", sold=SOLD, now=at(1, 1))
+    scheduled.did(Cancel(), at(1, 2))
+    row = holding(fold(scheduled.history), SOLD, at(1, 2))
+    assert (row.state, row.end_at, row.next_close_at) == ("ended", at(2, 1), None)
+    assert not granted_spans(fold(scheduled.history), at(1, 2))
+
+
+def test_a_trial_that_is_moved_moves_where_billing_begins() -> None:
+    trial = story(trial_end=at(1, 15))
+    trial.did(SetTrialEnd(), at(1, 10), at(1, 20))
+    row = holding(fold(trial.history), SOLD, at(1, 10))
+    assert (row.state, row.trial_end_at, row.closed_to, row.next_close_at) == (
+        "trialing",
+        at(1, 20),
+        at(1, 20),
+        at(2, 20),
+    )
+
+
+def test_each_plan_grants_while_it_is_held_and_a_pause_grants_nothing() -> None:
+    told = story()
+    told.did(ChangePlan(plan_version_id="pro"), at(3, 11), "period_end")
+    told.did(Pause(), at(3, 12), at(5, 10))
+    assert granted_spans(fold(told.history), at(3, 12)) == [
+        (at(1, 1), at(4, 1), "basic"),
+        (at(4, 1), at(5, 10), "pro"),
+    ]
+    told.did(Resume(), at(5, 20), at(5, 20))
+    told.did(Cancel(), at(5, 20), at(6, 1))
+    assert granted_spans(fold(told.history), at(4, 1)) == [
+        (at(4, 1), at(5, 10), "pro"),
+        (at(5, 20), at(6, 1), "pro"),
+    ]
+
+
+def test_a_change_of_quantity_divides_no_grant() -> None:
+    told = begun(at(1, 1), of="pro", sold=SOLD)
+    told.did(SetQuantity(price_key="seats", quantity=Decimal(5)), at(3, 11))
+    assert granted_spans(fold(told.history), at(3, 12)) == [(at(1, 1), None, "pro")]
+
+
+def test_a_preview_of_several_changes_shows_what_they_do_together() -> None:
+    told = story().history
+    both = [
+        asked(ChangePlan(plan_version_id="pro"), key="k/1"),
+        asked(SetQuantity(price_key="seats", quantity=Decimal(31)), key="k/2"),
+    ]
+    changed = amended(told, both, SOLD, at(3, 11))
+    shown = difference(fold(told), changed.life, changed.records[0].effective_at, SOLD, at(3, 11))
+    assert [(line.price_id, line.kind, line.amount) for line in shown.lines] == [
+        ("basic.base", "charge", Decimal("10.00")),
+        ("pro.base", "charge", Decimal("210.00")),
+        ("pro.seats", "charge", Decimal("210.00")),
+    ]
+    assert (shown.due_now, shown.total) == (Decimal(0), Decimal("430.00"))
+
+
+def test_no_change_reaches_back_behind_an_invoice() -> None:
+    told = story().history
+    with pytest.raises(Conflict) as refused:
+        amended(told, [asked(ChangePlan(plan_version_id="pro"), at(2, 20))], SOLD, at(3, 11), at(3, 1))
+    assert code_of(refused) == "change_before_invoice"
