@@ -1,5 +1,6 @@
 """Usage that came after its period was billed, found and read for many subscriptions at once. Nothing is written."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -7,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from domain.late_usage import changed, late_ranges, late_starts, sold_besides, spans_to_read
 from schemas.billing import BilledMeter, Contracts, Counted
 from schemas.late_usage import LateMeter, LateUsage
-from schemas.meters import Meter
 from schemas.scope import Scope
 from schemas.usage import UsageRange
 from stores.billing import read_usage, read_windows
@@ -50,26 +50,30 @@ async def find_late(
         )
 
 
+async def read_late(clickhouse: ClickhouseClient, late: LateUsage, cut: int) -> dict[LateMeter, Counted]:
+    """The usage of what has to be rated again: in statements of its own, which read those customers alone. Raises
+    `Unavailable`.
+    """
+    return await read_usage(clickhouse, late.meters, late.ranges, cut) if late.ranges else {}
+
+
 async def read_with_late(
+    engine: AsyncEngine,
     clickhouse: ClickhouseClient,
-    meters: Mapping[str, Meter],
+    contracts: Contracts,
     ranges: Mapping[Scope, Mapping[BilledMeter, UsageRange]],
-    late: LateUsage,
     cut: int,
     *,
     recounted: bool = True,
-) -> tuple[dict[BilledMeter, Counted], dict[LateMeter, Counted]]:
-    """The usage of periods that are due, and that of billed ones with late usage: in the same statements, whatever their
-    number. Not `recounted`: from the windows alone. Raises `Unavailable`.
+) -> tuple[dict[BilledMeter, Counted], LateUsage, dict[LateMeter, Counted]]:
+    """The usage of `ranges`, and beside it what late usage of the same subscriptions there is, with that.
+
+    Not `recounted`: from the windows alone. Raises `Unavailable`.
     """
-    wanted: dict[Scope, dict[BilledMeter | LateMeter, UsageRange]] = {}
-    for scope, due in ranges.items():
-        wanted.setdefault(scope, {}).update(due.items())
-    for scope, billed in late.ranges.items():
-        wanted.setdefault(scope, {}).update(billed.items())
     read = read_usage if recounted else read_windows
-    usage = await read(clickhouse, {**late.meters, **meters}, wanted, cut)
-    return (
-        {place: counted for place, counted in usage.items() if isinstance(place, BilledMeter)},
-        {place: counted for place, counted in usage.items() if isinstance(place, LateMeter)},
-    )
+    due = asyncio.create_task(read(clickhouse, contracts.meters, ranges, cut))
+    try:
+        late = await find_late(engine, clickhouse, contracts, list(contracts.held), cut)
+        return await due, late, await read_late(clickhouse, late, cut)
+    finally:
+        due.cancel()  # after a failure nobody waits for it

@@ -13,7 +13,7 @@ from schemas.invoices import PreviewRequest, UpcomingInvoice
 from schemas.scope import Scope
 from stores.billing import read_contracts
 from stores.clickhouse.client import ClickhouseClient
-from stores.late_usage import find_late, read_with_late
+from stores.late_usage import read_with_late
 from stores.postgres.customers import get_customer
 from stores.postgres.engine import autocommit
 from stores.postgres.rows import in_scope
@@ -54,7 +54,6 @@ async def read_upcoming(
     """
     contracts = await read_contracts(engine, [subscription_id])
     period = running_period(contracts.held[subscription_id], now)
-    late = await find_late(engine, clickhouse, contracts, [subscription_id], cutoff.cut)
     ranges = ranges_of(contracts, [period])
-    usage, late_usage = await read_with_late(clickhouse, contracts.meters, ranges, late, cutoff.cut, recounted=False)
+    usage, late, late_usage = await read_with_late(engine, clickhouse, contracts, ranges, cutoff.cut, recounted=False)
     return upcoming(contracts, period, usage, late, late_usage, cutoff)

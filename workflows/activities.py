@@ -33,7 +33,7 @@ from schemas.late_usage import LateLook, LatePage
 from schemas.topics import USAGE_RAW
 from stores.billing import read_contracts
 from stores.clickhouse.client import ClickhouseClient, TookTooLong
-from stores.late_usage import find_late, read_with_late
+from stores.late_usage import find_late, read_late, read_with_late
 from stores.postgres import closing_batch, late_looks
 from stores.postgres.closings import billed_among, due_subscriptions, is_any_due, keep_failures
 from stores.postgres.cutoffs import reach_of
@@ -111,9 +111,9 @@ class ClosingActivities:
         left = [period for period in batch.periods if (period.subscription_id, period.start) not in billed]
         contracts = await read_contracts(self._engine, _subscriptions(left))
         cut = batch.cutoff.cut
-        late = await find_late(self._engine, self._clickhouse, contracts, _subscriptions(left), cut)
-        ranges = ranges_of(contracts, left)
-        usage, late_usage = await read_with_late(self._clickhouse, contracts.meters, ranges, late, cut)
+        usage, late, late_usage = await read_with_late(
+            self._engine, self._clickhouse, contracts, ranges_of(contracts, left), cut
+        )
         made = [
             adjusted(bill(contracts, list(periods), usage, cut, self._ids.new), late, late_usage, self._ids.new)
             for _, periods in groupby(left, key=_subscription)
@@ -150,7 +150,7 @@ class ClosingActivities:
         contracts = await read_contracts(self._engine, ids)
         try:
             late = await find_late(self._engine, self._clickhouse, contracts, ids, cutoff.cut)
-            _, usage = await read_with_late(self._clickhouse, {}, {}, late, cutoff.cut)
+            usage = await read_late(self._clickhouse, late, cutoff.cut)
         except TookTooLong as error:
             if len(looks) > 1:
                 middle = len(looks) // 2
