@@ -16,7 +16,7 @@ from domain.subscriptions.fold import fold
 from domain.subscriptions.holding import holding
 from domain.subscriptions.preview import difference
 from schemas.customers import Customer
-from schemas.subscription_changes import Cancel, ChangePlan, ChangeRequest, History
+from schemas.subscription_changes import Cancel, ChangePlan, ChangeRequest, History, SetAddon
 from schemas.subscription_life import ChangePreview, Sold
 from schemas.subscriptions import Subscription
 from stores.postgres import catalog_log, contracts, customers, subscriptions
@@ -97,5 +97,7 @@ async def preview(
 
 async def _sold(conn: AsyncConnection, history: History, requests: Iterable[ChangeRequest]) -> Sold:
     lives = [fold(history)] if history else []
-    wanted = [each.change.plan_version_id for each in requests if isinstance(each.change, ChangePlan)]
-    return await sold_of(conn, lives, wanted)
+    changes = [each.change for each in requests]
+    wanted = [change.plan_version_id for change in changes if isinstance(change, ChangePlan)]
+    taken = [change.addon_version_id for change in changes if isinstance(change, SetAddon)]
+    return await sold_of(conn, lives, wanted, taken)

@@ -18,6 +18,7 @@ from schemas.subscription_life import ChangePreview
 from schemas.subscription_requests import CancelSpec, ChangeSpec, PauseSpec, ResumeSpec
 from schemas.subscriptions import Subscription
 from stores.postgres import plans, subscriptions
+from stores.postgres.addons import addon_versions_by_id, get_addon
 from stores.postgres.engine import transaction
 from stores.postgres.subscription_history import history_page
 
@@ -95,7 +96,7 @@ class SubscriptionChangesController(Controller):
         """Another plan, quantities, the end of the trial, or a planned change taken back: all of it, or none."""
 
         async def change(conn: AsyncConnection) -> Created:
-            asked = await _change(conn, principal, data)
+            asked = await _change(conn, deps, principal, subscription, data)
             return await amend(conn, request, deps, principal, subscription, asked)
 
         return await created_once(request, deps, principal, change, status_code=200)
@@ -106,7 +107,7 @@ class SubscriptionChangesController(Controller):
     ) -> ChangePreview:
         """What the change would charge and give back. Safe to repeat: it changes nothing."""
         async with transaction(deps.engine) as conn:
-            asked = await _change(conn, principal, data)
+            asked = await _change(conn, deps, principal, subscription, data)
             return await preview(conn, request, deps, principal, subscription, asked)
 
 
@@ -119,7 +120,9 @@ async def _made(
     return await created_once(request, deps, principal, made, status_code=200)
 
 
-async def _change(conn: AsyncConnection, principal: Principal, spec: ChangeSpec) -> Asked:
+async def _change(
+    conn: AsyncConnection, deps: ApiDeps, principal: Principal, subscription: str, spec: ChangeSpec
+) -> Asked:
     if spec.plan is not None and spec.plan_version is not None:
         raise invalid_field("/plan_version", "change_ambiguous", "send a plan or a plan version, not both")
     version_id = None
@@ -132,7 +135,23 @@ async def _change(conn: AsyncConnection, principal: Principal, spec: ChangeSpec)
         if plan.archived_at is not None:
             raise Conflict("plan_archived", f"the plan {plan.key!r} is not sold any more")
         version_id = plan.version_id
-    return change_asked(spec, version_id)
+    held = await subscriptions.get_subscription(conn, principal.scope, subscription, deps.clock.now())
+    return change_asked(spec, version_id, await _addons(conn, principal, held, spec.addons))
+
+
+async def _addons(
+    conn: AsyncConnection, principal: Principal, held: Subscription, units: dict[str, int]
+) -> dict[str, int]:
+    """Units by version: of an add-on that is held, the version that is held; of another, the one that is sold now."""
+    versions = await addon_versions_by_id(conn, list(held.addons))
+    kept = {version.addon_id: version.id for version in versions.values()}
+    found: dict[str, int] = {}
+    for reference, count in units.items():
+        addon = await get_addon(conn, principal.scope, reference)
+        if addon.archived_at is not None and addon.id not in kept:
+            raise Conflict("addon_not_published", f"the add-on {addon.key!r} is not sold any more")
+        found[kept.get(addon.id, addon.version_id)] = count
+    return found
 
 
 def _revision(cursor: str | None) -> int:

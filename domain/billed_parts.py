@@ -51,6 +51,7 @@ def _part(segment: Segment, together: Sequence[Segment], period: DuePeriod) -> B
     return BilledPart(
         price=segment.held.card.price,
         quantity=segment.held.quantity,
+        times=segment.held.times,
         start=spans[0][0],
         end=spans[-1][1],
         spans=() if whole else tuple(spans),
@@ -80,4 +81,6 @@ def meters_sold(held: ClosableSubscription, plan: Plan) -> list[str]:
     if held.life is not None and held.sold is not None:
         versions = [held.sold.plans[each.plan_version_id] for each in held.life.plans]
         prices += [card.price for version in versions for phase in version.phases for card in phase.rate_cards]
+        addons = [held.sold.addons[each.addon_version_id] for each in held.life.addons]
+        prices += [card.price for addon in addons for card in addon.rate_cards]
     return list(dict.fromkeys(price.meter_id for price in prices if price.meter_id is not None))

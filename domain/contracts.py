@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import Decimal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.money import EXACT
 from domain.subscriptions import period_anchor
 from schemas.contracts import Entitlement as HeldEntitlement
 from schemas.contracts import FeatureKind
@@ -28,8 +30,8 @@ class GrantedFeature(Struct, frozen=True, kw_only=True):
 
 
 class HeldPlan(Struct, frozen=True, kw_only=True):
-    """A subscription with what a plan version grants while it is held: `[starts_at, ends_at)`, the subscription's unless
-    told.
+    """A subscription with what a version of its plan, or so many units of an add-on, grants while it is held:
+    `[starts_at, ends_at)`, the subscription's unless told. Each unit grants the whole limit.
     """
 
     subscription: Subscription
@@ -37,6 +39,7 @@ class HeldPlan(Struct, frozen=True, kw_only=True):
     features: tuple[GrantedFeature, ...]
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    units: int = 1
 
 
 def held_entitlements(plans: Iterable[HeldPlan], known_at: datetime) -> list[HeldEntitlement]:
@@ -83,7 +86,7 @@ def _metered(
         meter_id=feature.meter_id,
         generation=feature.generation,
         aggregation=feature.aggregation,
-        limit=terms.limit,
+        limit=None if terms.limit is None else EXACT.multiply(terms.limit, Decimal(plan.units)),
         soft=terms.soft,
         usage_period=unit,
         anchor_at=anchor,

@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from domain.errors import Invalid
 from domain.money import EXACT, ZERO, total
 from domain.pricing import WHOLE, rate_lines
+from domain.pricing.steps import line_of, scaled
 from domain.proration import part_of, share
 from schemas.billing import BilledPart
 from schemas.invoices import Invoice, InvoiceLine
 from schemas.periods import Period
-from schemas.prices import RatedStep
+from schemas.prices import RatedLine, RatedStep
 
 
 def assemble_invoice(
@@ -86,7 +87,10 @@ def _lines(line_id: str, part: BilledPart, currency: str, of_period: Fraction) -
     price = part.price
     if price.currency != currency:
         raise Invalid("currency_mixed", f"a price in {price.currency} does not belong on an invoice in {currency}")
-    rated = rate_lines(price.price, part.quantity, currency, part=of_period)
+    rated = [
+        _each_unit(one, part.times, currency)
+        for one in rate_lines(price.price, part.quantity, currency, part=of_period)
+    ]
     return [
         InvoiceLine(
             id=line_id if one.kind == "usage" else f"{line_id}_{one.steps[0].kind}",
@@ -95,7 +99,7 @@ def _lines(line_id: str, part: BilledPart, currency: str, of_period: Fraction) -
             price_key=price.key,
             description=price.name or price.key,
             meter_id=price.meter_id,
-            quantity=part.quantity if one.kind == "usage" else one.quantity,
+            quantity=_quantity(part) if one.kind == "usage" else one.quantity,
             period_start=part.start,
             period_end=part.end,
             exact_amount=one.exact_amount,
@@ -105,6 +109,17 @@ def _lines(line_id: str, part: BilledPart, currency: str, of_period: Fraction) -
         )
         for one in rated
     ]
+
+
+def _quantity(part: BilledPart) -> Decimal:
+    return part.quantity if part.times == 1 else EXACT.multiply(part.quantity, Decimal(part.times))
+
+
+def _each_unit(line: RatedLine, times: int, currency: str) -> RatedLine:
+    """The line of `times` units, each of which costs what one does: the exact amount is rounded once."""
+    if times == 1:
+        return line
+    return line_of(line.kind, scaled(line.steps, Decimal(times)), line.quantity, currency)
 
 
 def _prorated(line: InvoiceLine, whole: Period | None, currency: str) -> InvoiceLine:

@@ -12,13 +12,9 @@ from schemas.plan_phases import PlanVersionSpec, RateCardSpec
 def check_version_billable(spec: PlanVersionSpec) -> None:
     """Of a version that `validate_plan_version` takes. Raises Invalid with every field that closings cannot bill.
 
-    Codes: `phases_not_billable` (closings bill one phase, without an end), `price_not_billable` (in advance, at another
-    cadence than the plan's, or needing more usage than closings read).
+    Code `price_not_billable`: in advance, at another cadence than the plan's, or needing more usage than closings read.
     """
     errors = WrongFields()
-    if len(spec.phases) > 1:
-        message = "closings bill plans of one phase so far: publish a version with the last phase alone"
-        errors.wrong("/phases", "phases_not_billable", message)
     for position, phase in enumerate(spec.phases):
         for number, card in enumerate(phase.rate_cards):
             _card(errors, f"/phases/{position}/rate_cards/{number}", card, spec)

@@ -28,11 +28,13 @@ class BilledMeter(NamedTuple):
 
 class BilledPart(Struct, frozen=True, kw_only=True):
     """What one price is billed for in a period: a fee for the span `[start, end)`, usage from `start` to `end` over the
-    `spans` within, all of it where there are none. `quantity` is what is priced.
+    `spans` within, all of it where there are none. `quantity` is what is priced, `times` how often the amount of a fee counts:
+    for each unit of its add-on.
     """
 
     price: PlanPrice
     quantity: Decimal
+    times: int = 1
     start: datetime
     end: datetime
     spans: tuple[Span, ...] = ()

@@ -13,6 +13,7 @@ When = Annotated[
         examples=["now", "period_end", "2027-01-01T00:00:00Z"],
     ),
 ]
+Units = Annotated[int, Meta(ge=0, le=1_000_000)]
 Reason = Annotated[str, Meta(max_length=1000, description="Why, for the history.", examples=["they grew"])]
 
 
@@ -38,13 +39,14 @@ class ResumeSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ChangeSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another plan (its newest version, or the version `plan_version`) and quantities by the key of a price, together; or
-    the end of the trial; or the revision of a planned change that is withdrawn.
+    """Another plan (its newest version, or the version `plan_version`), quantities by the key of a price and units of
+    add-ons (0 takes one off), together; or the end of the trial; or the revision of a planned change that is withdrawn.
     """
 
     plan: str | None = None
     plan_version: str | None = None
     quantities: dict[str, Decimal] = {}
+    addons: dict[str, Units] = {}
     trial_end_at: datetime | None = None
     withdraw: int | None = None
     when: When = "now"

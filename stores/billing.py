@@ -12,7 +12,7 @@ from domain.billed_parts import meters_sold
 from domain.billing import counted_by, period_ranges, recomputed
 from domain.recomputed_adjustments import adjusted_ranges, own_part, with_adjustments
 from domain.subscriptions.fold import fold
-from domain.subscriptions.holding import is_plain, paid_since
+from domain.subscriptions.holding import paid_since
 from schemas.billing import Contracts, Counted, Recomputation
 from schemas.closing import ClosableSubscription, DuePeriod
 from schemas.invoices import KeptInvoice
@@ -167,6 +167,6 @@ async def _held_then(conn: AsyncConnection, invoice: KeptInvoice) -> ClosableSub
     if history:
         life = fold(history)
         start_at, version_id = paid_since(life), life.plans[0].plan_version_id
-        return replace(held, start_at=start_at, plan_version_id=version_id, life=None if is_plain(life) else life)
+        return replace(held, start_at=start_at, plan_version_id=version_id, life=life)
     # Made before there were histories: it had one plan version, that of its lines.
     return replace(held, plan_version_id=await plan_version_of(conn, invoice.id) or held.plan_version_id, life=None)

@@ -1,6 +1,6 @@
 """What a request to change a subscription asks for, as changes that a history can take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from schemas.subscription_changes import (
     ChangeTime,
     Pause,
     Resume,
+    SetAddon,
     SetQuantity,
     SetTrialEnd,
     UndoCancel,
@@ -74,17 +75,20 @@ def resume_asked(spec: ResumeSpec) -> Asked:
     return Asked(changes=(Resume(),), when=time_of(spec.when), reason=spec.reason)
 
 
-def change_asked(spec: ChangeSpec, plan_version_id: str | None) -> Asked:
-    """`plan_version_id` is what the plan that was named stands for. Raises Invalid `change_missing`, `change_ambiguous`,
+def change_asked(spec: ChangeSpec, plan_version_id: str | None, addons: Mapping[str, int] | None = None) -> Asked:
+    """`plan_version_id` is what the plan that was named stands for, `addons` are units by version ids. Raises Invalid `change_missing`, `change_ambiguous`,
     `invalid_instant`.
     """
     together: list[Change] = []
     if plan_version_id is not None:
         together.append(ChangePlan(plan_version_id=plan_version_id))
     together += [SetQuantity(price_key=key, quantity=quantity) for key, quantity in spec.quantities.items()]
+    together += [SetAddon(addon_version_id=name, quantity=units) for name, units in (addons or {}).items()]
     alone = [spec.trial_end_at is not None, spec.withdraw is not None, bool(together)]
     if not any(alone):
-        raise invalid_field("", "change_missing", "send what is to change: a plan, quantities, the trial's end")
+        raise invalid_field(
+            "", "change_missing", "send what is to change: a plan, quantities, add-ons, the trial's end"
+        )
     if sum(alone) > 1:
         message = "the end of the trial, and a change that is withdrawn, are each sent alone"
         raise invalid_field("", "change_ambiguous", message)

@@ -8,7 +8,7 @@ from schemas.subscription_life import Life, Sold
 def check_billable(life: Life, sold: Sold) -> None:
     """A closing bills the periods of one cadence, when they have ended.
 
-    Raises Invalid `terms_not_billable`: another cadence than the plan's, in advance, phases, or new billing periods from
+    Raises Invalid `terms_not_billable`: another cadence than the plan's, in advance, or new billing periods from
     a change on.
     """
     versions = [sold.plans[plan.plan_version_id] for plan in life.plans]
@@ -21,8 +21,6 @@ def check_billable(life: Life, sold: Sold) -> None:
         raise _refused("all prices of a subscription must have the cadence of its plan")
     if any(card.timing != "in_arrears" for card in cards):
         raise _refused("prices must be billed in arrears")
-    if any(len(version.phases) > 1 for version in versions):
-        raise _refused("the plan must have a single phase")
     if any(plan.reset_anchor for plan in life.plans):
         raise _refused("billing periods go on from the same anchor")
 

@@ -60,13 +60,15 @@ def holding(life: Life, sold: Sold, now: datetime, closed_to: datetime | None = 
         anchor_at=period_anchor(since, life.billing, cadence, life.timezone),
         closed_to=closed_to,
         next_close_at=None if left is None else left.end,
-        life=None if is_plain(life) else life,
+        life=None if is_plain(life) and len(sold.plans[plan].phases) == 1 else life,
         terms_revision=life.revision,
     )
 
 
 def is_plain(life: Life) -> bool:
-    """Whether it holds one plan version as it is sold from its start on, perhaps up to an end: a row can say that."""
+    """Whether it holds one plan version as it is sold from its start on, perhaps up to an end: a row can say that, if the
+    version has one phase.
+    """
     others = len(life.plans) > 1 or bool(life.quantities or life.addons or life.pauses)
     later = all(mark.event in ("cancel_later", "undo_cancel") for mark in life.marks)
     return not others and later and life.start_at is not None and life.trial_end_at == life.start_at

@@ -42,11 +42,6 @@ NOT_SOLD: list[tuple[dict[str, Any], str, str]] = [
     ({"prices": [{**FEE, "quantity": "NaN"}]}, "not_a_number", "/phases/0/rate_cards/0/price/quantity"),
     ({"phases": []}, "phases_missing", "/phases"),
     (
-        {"phases": [{"key": "a", "duration": {"unit": "month"}, "rate_cards": [{"price": FEE}]}, {"key": "b"}]},
-        "phases_not_billable",
-        "/phases",
-    ),
-    (
         {"phases": [{"key": "a", "rate_cards": [{"price": FEE, "timing": "in_advance"}]}]},
         "price_not_billable",
         "/phases/0/rate_cards/0/timing",

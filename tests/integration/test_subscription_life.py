@@ -257,6 +257,89 @@ async def test_a_trial_charges_nothing_and_moves_what_comes_after_it(api: LifeAp
     ]
 
 
+async def test_phases_follow_one_another_from_a_trial_to_the_full_price(api: LifeApi, made: Books) -> None:
+    await made.subscribe("acme", AUGUST)
+    fee = {"key": "fee", "price": {"model": "flat", "amount": "15.50"}}
+    phases = [
+        {"key": "trial", "trial": True, "duration": {"unit": "day", "count": 10}},
+        {"key": "ramp", "duration": {"unit": "day", "count": 10}, "rate_cards": [{"price": fee}]},
+        {
+            "key": "full",
+            "rate_cards": [{"price": {**fee, "price": {"model": "flat", "amount": "31"}}}],
+            "entitlements": [{"type": "boolean", "feature": "sso"}],
+        },
+    ]
+    plan = {"key": "ramp", "currency": "EUR", "prices": [fee]}
+    assert (await api.call("POST", "/v1/plans", plan)).status == 201
+    draft = await api.call("POST", "/v1/plans/ramp/versions", {"phases": phases})
+    assert draft.status == 201, draft.body
+    published = await api.call("POST", "/v1/plans/ramp/versions/2/publish", {})
+    assert published.status == 200, published.body
+    made.clock.at = datetime(2026, 6, 21, tzinfo=UTC)
+    created = (await api.post("", {"customer": "acme", "plan": "ramp"})).body
+    assert (created["status"], created["trial_end_at"], created["next_close_at"]) == (
+        "trialing",
+        "2026-07-01T00:00:00Z",
+        "2026-08-01T00:00:00Z",
+    )
+    [sso] = (await last_contract(made, "cus_acme")).entitlements
+    assert (sso.starts_at, sso.ends_at) == (datetime(2026, 7, 11, tzinfo=UTC), None)
+    made.clock.at = AUGUST + timedelta(days=1)
+    await api.close()
+    assert await amounts(api, created["id"]) == [[("fee", "1", "5.00"), ("fee", "1", "21.00")]]
+
+
+async def test_add_ons_are_taken_on_and_off_and_billed_and_granted_for_their_units(api: LifeApi, made: Books) -> None:
+    subscription_id = await made.subscribe("acme", JULY)
+    feature = {"key": "calls", "kind": "metered", "meter": "count"}
+    assert (await api.call("POST", "/v1/features", feature)).status == 201
+    storage = {
+        "key": "storage",
+        "currency": "EUR",
+        "max_quantity": 5,
+        "plans": ["standard"],
+        "rate_cards": [
+            {"price": {"key": "space", "price": {"model": "flat", "amount": "31"}}, "cadence": {"unit": "month"}},
+            {
+                "price": {"key": "more", "meter": "count", "price": {"model": "per_unit", "unit_amount": "1"}},
+                "cadence": {"unit": "month"},
+            },
+        ],
+        "entitlements": [{"type": "metered", "feature": "calls", "limit": "100"}],
+    }
+    created = await api.call("POST", "/v1/addons", storage)
+    assert created.status == 201, created.body
+    path = f"/{subscription_id}/change"
+    made.clock.at = datetime(2026, 7, 11, tzinfo=UTC)
+    shown = await api.post(f"{path}/preview", {"addons": {"storage": 2}})
+    assert {line["price_key"]: line["amount"] for line in shown.body["lines"]} == {"space": "42.00", "more": None}
+    taken = await api.post(path, {"addons": {"storage": 2}})
+    assert list(taken.body["addons"].values()) == [2]
+    [granted] = (await last_contract(made, "cus_acme")).entitlements
+    assert (str(granted.limit), granted.starts_at, granted.ends_at) == ("200", made.clock.at, None)
+    refused = await api.post(path, {"addons": {"storage": 6}})
+    assert (refused.status, refused.body["code"]) == (422, "addon_quantity_out_of_range")
+    misfit = await api.post(path, {"plan": "pro"})
+    assert (misfit.status, misfit.body["code"]) == (409, "addon_misfit")
+    assert (await api.post(path, {"addons": {"nothing": 1}})).body["code"] == "addon_not_found"
+    off = await api.post(path, {"addons": {"storage": 0}, "when": "2026-07-21T00:00:00Z"})
+    assert off.status == 200
+    days = (10, 12, 25)
+    await made.count([call(day, "acme", datetime(2026, 7, day, tzinfo=UTC), "ann") for day in days])
+    made.clock.at = AUGUST + timedelta(days=1)
+    await api.close()
+    [lines] = await amounts(api, subscription_id)
+    assert lines == [
+        ("fee", "1", "31.00"),
+        ("calls", "3", "0.75"),
+        ("users", "1", "1.00"),
+        ("space", "2", "20.00"),
+        ("more", "1", "1.00"),
+    ]
+    again = await api.post(path, {"addons": {"storage": 0}})
+    assert (again.status, again.body["code"]) == (409, "addon_not_held")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [

@@ -21,9 +21,9 @@ from schemas.meters import Meter
 from schemas.plan_phases import PlanVersion
 from schemas.plans import Plan
 from schemas.scope import Scope
-from schemas.subscription_changes import Cancel, ChangePlan, Pause, Resume, SetQuantity
+from schemas.subscription_changes import Cancel, ChangePlan, Pause, Resume, SetAddon, SetQuantity
 from schemas.subscription_life import Sold
-from tests.support.lives import YEAR, Story, asked, at, begun, fee, plan, seats, usage
+from tests.support.lives import YEAR, Story, addon, asked, at, begun, fee, plan, seats, usage
 
 BASIC = plan("basic", fee("base", "31", of="basic", timing="in_arrears"), usage(of="basic"))
 PRO = plan(
@@ -32,7 +32,8 @@ PRO = plan(
     seats("3.10", timing="in_arrears", quantity=2),
     usage(),
 )
-SOLD = Sold(plans={each.id: each for each in (BASIC, PRO)})
+STORAGE = addon("storage", fee("space", "31", of="storage", timing="in_arrears"), usage(of="storage"))
+SOLD = Sold(plans={each.id: each for each in (BASIC, PRO)}, addons={"storage": STORAGE})
 MARCH = DuePeriod(subscription_id="sub_1", start=at(3, 1), end=at(4, 1))
 CALLS = Meter(id="met_calls", key="calls", event_types=("call",), aggregation="count")
 CUSTOMER = Customer(
@@ -164,6 +165,20 @@ def test_a_quantity_is_billed_for_the_time_in_which_it_held() -> None:
         (Decimal(2), Decimal("2.00")),
         (Decimal(12), Decimal("25.20")),
     ]
+
+
+def test_a_fee_of_an_add_on_counts_for_each_unit_while_it_is_held_and_its_usage_once() -> None:
+    story = begun(at(1, 1), of="basic", sold=SOLD)
+    story.did(SetAddon(addon_version_id="storage", quantity=3), at(3, 11))
+    story.did(SetAddon(addon_version_id="storage", quantity=0), at(3, 21))
+    made = billed(story, {(at(3, 1), at(4, 1)): 100, (at(3, 11), at(3, 21)): 40})
+    lines = [line for line in made.lines if line.price_id.startswith("storage")]
+    assert [(line.price_id, line.kind, line.quantity, line.amount) for line in lines] == [
+        ("storage.space", "fee", Decimal(3), Decimal("30.00")),
+        ("storage.calls", "usage", Decimal(40), Decimal("0.40")),
+    ]
+    assert sum(step.amount for step in lines[0].steps) == lines[0].exact_amount
+    assert (lines[0].period_start, lines[0].period_end) == (at(3, 11), at(3, 21))
 
 
 def test_a_subscription_that_ends_at_once_is_billed_up_to_then() -> None:

@@ -82,11 +82,10 @@ def _not_billable(*phases: PhaseSpec) -> list[tuple[str, str]]:
     return [(each.code, each.pointer) for each in refused.value.details]
 
 
-def test_closings_bill_one_phase_in_arrears_at_the_plans_cadence() -> None:
-    check_version_billable(replace(BASE, phases=(PhaseSpec(key="all", rate_cards=(MONTHLY,)),)))
+def test_closings_bill_phases_in_arrears_at_the_plans_cadence() -> None:
+    check_version_billable(replace(BASE, phases=(RAMP, PhaseSpec(key="all", rate_cards=(MONTHLY,)))))
     in_advance = PhaseSpec(key="all", rate_cards=(RateCardSpec(price=FEE, timing="in_advance"), YEARLY))
     assert _not_billable(RAMP, in_advance) == [
-        ("phases_not_billable", "/phases"),
         ("price_not_billable", "/phases/1/rate_cards/0/timing"),
         ("price_not_billable", "/phases/1/rate_cards/1/cadence"),
     ]

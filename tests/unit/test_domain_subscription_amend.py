@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from domain.errors import Conflict, Invalid, MeterstreamError
 from domain.subscriptions.amend import amended
@@ -11,14 +12,48 @@ from domain.subscriptions.fold import fold
 from domain.subscriptions.grants import granted_spans
 from domain.subscriptions.holding import holding, is_plain
 from domain.subscriptions.preview import difference
-from schemas.subscription_changes import Cancel, ChangePlan, Pause, Resume, SetQuantity, SetTrialEnd, UndoCancel
+from schemas.entitlements import BooleanEntitlement, EntitlementSpec
+from schemas.periods import Cadence
+from schemas.plan_phases import Phase, PlanVersion
+from schemas.subscription_changes import (
+    Cancel,
+    ChangePlan,
+    Pause,
+    Resume,
+    SetAddon,
+    SetQuantity,
+    SetTrialEnd,
+    UndoCancel,
+)
 from schemas.subscription_life import Sold
 from schemas.subscription_requests import CancelSpec, ChangeSpec, PauseSpec
-from tests.support.lives import Story, asked, at, begun, fee, plan, seats
+from tests.support.lives import Story, addon, asked, at, begun, fee, plan, seats
 
-BASIC = plan("basic", fee("base", "31", of="basic", timing="in_arrears"))
-PRO = plan("pro", fee("base", "310", timing="in_arrears"), seats("10", timing="in_arrears", quantity=2))
-SOLD = Sold(plans={each.id: each for each in (BASIC, PRO)})
+BASIC_GRANTS = (BooleanEntitlement(feature="fea_basic"),)
+PRO_GRANTS = (BooleanEntitlement(feature="fea_pro"),)
+
+
+def granting(version: PlanVersion, entitlements: tuple[EntitlementSpec, ...]) -> PlanVersion:
+    return replace(version, phases=(replace(version.phases[0], entitlements=entitlements),))
+
+
+BASIC = granting(plan("basic", fee("base", "31", of="basic", timing="in_arrears")), BASIC_GRANTS)
+PRO = granting(
+    plan("pro", fee("base", "310", timing="in_arrears"), seats("10", timing="in_arrears", quantity=2)), PRO_GRANTS
+)
+RAMP = plan(
+    "ramp",
+    phases=[
+        Phase(key="trial", duration=Cadence(unit="day", count=10), trial=True),
+        Phase(key="first", duration=Cadence(unit="month"), entitlements=BASIC_GRANTS),
+        Phase(key="then", entitlements=PRO_GRANTS),
+    ],
+)
+STORAGE = replace(
+    addon("storage", fee("space", "5", of="storage", timing="in_arrears")),
+    entitlements=(BooleanEntitlement(feature="fea_storage"),),
+)
+SOLD = Sold(plans={each.id: each for each in (BASIC, PRO, RAMP)}, addons={"storage": STORAGE})
 
 
 def story(**terms: object) -> Story:
@@ -108,7 +143,7 @@ def test_a_subscription_that_is_called_off_before_its_start_has_nothing_to_close
     scheduled.did(Cancel(), at(1, 2))
     row = holding(fold(scheduled.history), SOLD, at(1, 2))
     assert (row.state, row.end_at, row.next_close_at) == ("ended", at(2, 1), None)
-    assert not granted_spans(fold(scheduled.history), at(1, 2))
+    assert not granted_spans(fold(scheduled.history), SOLD, at(1, 2))
 
 
 def test_a_trial_that_is_moved_moves_where_billing_begins() -> None:
@@ -127,22 +162,48 @@ def test_each_plan_grants_while_it_is_held_and_a_pause_grants_nothing() -> None:
     told = story()
     told.did(ChangePlan(plan_version_id="pro"), at(3, 11), "period_end")
     told.did(Pause(), at(3, 12), at(5, 10))
-    assert granted_spans(fold(told.history), at(3, 12)) == [
-        (at(1, 1), at(4, 1), "basic"),
-        (at(4, 1), at(5, 10), "pro"),
+    assert granted_spans(fold(told.history), SOLD, at(3, 12)) == [
+        (at(1, 1), at(4, 1), BASIC_GRANTS, 1),
+        (at(4, 1), at(5, 10), PRO_GRANTS, 1),
     ]
     told.did(Resume(), at(5, 20), at(5, 20))
     told.did(Cancel(), at(5, 20), at(6, 1))
-    assert granted_spans(fold(told.history), at(4, 1)) == [
-        (at(4, 1), at(5, 10), "pro"),
-        (at(5, 20), at(6, 1), "pro"),
+    assert granted_spans(fold(told.history), SOLD, at(4, 1)) == [
+        (at(4, 1), at(5, 10), PRO_GRANTS, 1),
+        (at(5, 20), at(6, 1), PRO_GRANTS, 1),
     ]
 
 
 def test_a_change_of_quantity_divides_no_grant() -> None:
     told = begun(at(1, 1), of="pro", sold=SOLD)
     told.did(SetQuantity(price_key="seats", quantity=Decimal(5)), at(3, 11))
-    assert granted_spans(fold(told.history), at(3, 12)) == [(at(1, 1), None, "pro")]
+    assert granted_spans(fold(told.history), SOLD, at(3, 12)) == [(at(1, 1), None, PRO_GRANTS, 1)]
+
+
+def test_an_add_on_grants_by_its_units_and_not_while_it_is_off_or_paused() -> None:
+    told = begun(at(1, 1), of="pro", sold=SOLD)
+    told.did(SetAddon(addon_version_id="storage", quantity=2), at(3, 11))
+    told.did(SetAddon(addon_version_id="storage", quantity=3), at(4, 11))
+    told.did(Pause(resumes_at=at(4, 20)), at(4, 15))
+    told.did(SetAddon(addon_version_id="storage", quantity=0), at(4, 25), at(5, 1))
+    assert granted_spans(fold(told.history), SOLD, at(3, 11)) == [
+        (at(1, 1), at(4, 15), PRO_GRANTS, 1),
+        (at(4, 20), None, PRO_GRANTS, 1),
+        (at(3, 11), at(4, 11), STORAGE.entitlements, 2),
+        (at(4, 11), at(4, 15), STORAGE.entitlements, 3),
+        (at(4, 20), at(5, 1), STORAGE.entitlements, 3),
+    ]
+
+
+def test_each_phase_grants_what_it_says() -> None:
+    told = begun(at(1, 1), of="ramp", sold=SOLD)
+    life = fold(told.history)
+    assert holding(life, SOLD, at(1, 1)).life == life
+    assert granted_spans(life, SOLD, at(1, 1)) == [
+        (at(1, 1), at(1, 11), (), 1),
+        (at(1, 11), at(2, 11), BASIC_GRANTS, 1),
+        (at(2, 11), None, PRO_GRANTS, 1),
+    ]
 
 
 def test_a_preview_of_several_changes_shows_what_they_do_together() -> None:
