@@ -6,17 +6,20 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 from sqlalchemy import text
 
+from runtime.settings import ClickhouseSettings, Secret
 from schemas.catalog import TenantLimits
 from schemas.closing import BatchClosed, ClosingBatch, DueQuestion
 from schemas.invoices import KeptInvoice
 from schemas.plans import Plan
 from schemas.prices import GraduatedPrice, PackagePrice, PlanPrice, Price, Tier
+from stores.clickhouse.client import ClickhouseClient, Parameters, Row, TookTooLong
 from stores.postgres.closings import failures_of
 from stores.postgres.customers import change_customer, get_customer
 from stores.postgres.engine import transaction
@@ -156,6 +159,36 @@ async def test_an_ended_subscription_is_looked_at_until_late_events_are_accepted
         cutoff, _ = await look(made, JUNE + days * DAY)
         assert cutoff is not None
     assert await look(made, JUNE + 80 * DAY) == (None, 0)
+
+
+class Slow(ClickhouseClient):
+    """Has time for one meter of one customer a statement, and for none of bolt's."""
+
+    async def rows(self, sql: str, parameters: Parameters | None = None, **settings: Any) -> list[Row]:
+        read = (parameters or {}).get("whole_pieces", "[]")
+        if len({piece[5][0] for piece in msgspec.json.decode(read)}) > 1 or "cus_bolt" in read:
+            raise TookTooLong("clickhouse", "timeout")
+        return await super().rows(sql, parameters, **settings)
+
+
+async def test_an_ended_subscription_that_takes_too_long_to_read_holds_up_no_other(
+    made: Books, clickhouse_url: str
+) -> None:
+    for name in ("acme", "bolt", "core"):
+        await end(made, await made.subscribe(name, MAY), JUNE)
+    cut, _ = await close(made, JUNE + HOUR)
+    names = ("acme", "bolt", "core")
+    await made.count([call(number, name, MAY + DAY, "ann", cut=cut) for number, name in enumerate(names)])
+    fast = made.clickhouse
+    made.clickhouse = Slow(ClickhouseSettings(url=Secret(clickhouse_url), database=fast.database))
+    assert (await look(made, JUNE + 2 * DAY))[1] == 2
+    await made.clickhouse.close()
+    async with transaction(made.engine) as conn:
+        assert [one.code for one in await failures_of(conn, "sub_bolt")] == ["usage_too_slow"]
+    made.clickhouse = fast
+    assert (await look(made, JUNE + 2 * DAY + HOUR))[1] == 1
+    async with transaction(made.engine) as conn:
+        assert not await failures_of(conn, "sub_bolt")
 
 
 async def test_a_name_that_a_customer_takes_later_brings_its_usage_along(made: Books) -> None:
