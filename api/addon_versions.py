@@ -45,6 +45,7 @@ class AddonVersionsController(Controller):
             number = await addon_drafts.next_addon_number(conn, head.id)
             draft = await _drafted(conn, deps, scope, revised_addon(addon_spec_of(base), data), head.id, number)
             await addons.insert_addon_version(conn, draft, deps.clock.now())
+            await addon_drafts.touch_addon(conn, head.id)
             return await addon_drafts.get_addon_version(conn, scope, head.id, draft.id)
 
         return await created_once(request, deps, principal, create)

@@ -43,10 +43,10 @@ async def backtest_of(request: Request[Any, Any, Any], deps: ApiDeps, scope: Sco
     `plan_version_not_found`, `cut_unknown`; Conflict `cut_open`; Invalid where the other prices are not valid.
     """
     check_backtest(asked)
-    clickhouse = clickhouse_of(deps)
     async with transaction(deps.engine) as conn:
         cohort = await _cohort(conn, scope, asked)
         other = await _other_prices(conn, deps, scope, asked)
+    clickhouse = clickhouse_of(deps)
     cut = await newest_complete_cut(deps.engine) if asked.at is None else asked.at
     as_of = await as_of_answer(request, deps, cut)
     start, end = asked.start.astimezone(UTC), rated_to(asked, as_of)

@@ -39,6 +39,7 @@ class PlanVersionsController(Controller):
             number = await plan_drafts.next_number(conn, head.id)
             draft = await _drafted(conn, deps, scope, spec, head.id, number)
             await plan_drafts.insert_draft(conn, draft, deps.clock.now())
+            await plan_drafts.touch_plan(conn, head.id)
             return await plan_drafts.get_version(conn, scope, head.id, draft.id)
 
         return await created_once(request, deps, principal, create)

@@ -12,6 +12,7 @@ from api.conventions import IDEMPOTENCY_KEY, check_match
 from api.deps import ApiDeps
 from domain.subscriptions.amend import amended
 from domain.subscriptions.asked import Asked
+from domain.subscriptions.begin import told_by_row
 from domain.subscriptions.fold import fold
 from domain.subscriptions.holding import holding
 from domain.subscriptions.preview import difference
@@ -19,7 +20,7 @@ from schemas.customers import Customer
 from schemas.subscription_changes import Cancel, ChangePlan, ChangeRequest, History, SetAddon
 from schemas.subscription_life import ChangePreview, Sold
 from schemas.subscriptions import Subscription
-from stores.postgres import catalog_log, contracts, customers, subscriptions
+from stores.postgres import catalog_log, contracts, customers, plans, subscriptions
 from stores.postgres.sold import sold_of
 from stores.postgres.subscription_history import history_of
 
@@ -62,7 +63,8 @@ async def amend(
     held = await subscriptions.get_subscription(conn, principal.scope, subscription_id, now, for_update=True)
     if not isinstance(asked.changes[0], Cancel):
         check_match(request, held.revision)
-    history = await history_of(conn, held.id)
+    kept = await history_of(conn, held.id)
+    history = kept or await _told(conn, principal, held)
     requests = asked.requests(principal.key_id, change_key(request, deps))
     sold = await _sold(conn, history, requests)
     changed = amended(history, requests, sold, now, billed_to(held))
@@ -70,7 +72,8 @@ async def amend(
         return held  # a cancellation that is repeated, whatever revision it was asked for
     check_match(request, held.revision)
     row = holding(changed.life, sold, now, billed_to(held))
-    await subscriptions.change_subscription(conn, principal.scope, held.id, row, changed.records)
+    records = changed.records if kept else (*history, *changed.records)
+    await subscriptions.change_subscription(conn, principal.scope, held.id, row, records)
     customer = await customers.get_customer(conn, principal.scope, held.customer_id)
     await publish(conn, deps, principal, customer)
     return await subscriptions.get_subscription(conn, principal.scope, held.id, now)
@@ -88,16 +91,21 @@ async def preview(
     now = deps.clock.now()
     held = await subscriptions.get_subscription(conn, principal.scope, subscription_id, now)
     check_match(request, held.revision)
-    history = await history_of(conn, held.id)
+    history = await history_of(conn, held.id) or await _told(conn, principal, held)
     requests = asked.requests(principal.key_id, deps.ids.new("chg"))
     sold = await _sold(conn, history, requests)
     changed = amended(history, requests, sold, now, billed_to(held))
     return difference(fold(history), changed.life, changed.records[0].effective_at, sold, now)
 
 
+async def _told(conn: AsyncConnection, principal: Principal, held: Subscription) -> History:
+    """Of a subscription that was kept without a history."""
+    plan = await plans.get_plan_version(conn, principal.scope, held.plan_version_id)
+    return told_by_row(held, plan.currency)
+
+
 async def _sold(conn: AsyncConnection, history: History, requests: Iterable[ChangeRequest]) -> Sold:
-    lives = [fold(history)] if history else []
     changes = [each.change for each in requests]
     wanted = [change.plan_version_id for change in changes if isinstance(change, ChangePlan)]
     taken = [change.addon_version_id for change in changes if isinstance(change, SetAddon)]
-    return await sold_of(conn, lives, wanted, taken)
+    return await sold_of(conn, [fold(history)], wanted, taken)

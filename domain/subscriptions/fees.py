@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from decimal import Decimal
 
-from domain.money import EXACT, ZERO, round_money
-from domain.pricing import rate
+from domain.money import EXACT, ZERO, round_money, total
+from domain.pricing import rate_lines
 from domain.proration import part_of
 from schemas.subscription_life import BookedFee, HeldCard, Segment
 
@@ -24,9 +24,12 @@ def charged_of(segment: Segment) -> Decimal:
 
 
 def whole_fee(held: HeldCard) -> Decimal:
+    """With what fills it up to its minimum: each of the two is a line, and rounded alone."""
     price = held.card.price
-    exact = rate(price.price, held.quantity, price.currency).exact_amount
-    return round_money(EXACT.multiply(exact, Decimal(held.times)), price.currency)
+    lines = rate_lines(price.price, held.quantity, price.currency)
+    return total(
+        [round_money(EXACT.multiply(line.exact_amount, Decimal(held.times)), price.currency) for line in lines]
+    )
 
 
 def creditable(booked: Iterable[BookedFee]) -> Decimal:

@@ -27,14 +27,19 @@ async def change_addon_version(conn: AsyncConnection, version: AddonVersion) -> 
     """The version says what `version` says, and is in its state."""
     statement = update(addon_versions).where(addon_versions.c.id == version.id)
     await conn.execute(statement.values(**said_by(version), revision=addon_versions.c.revision + 1))
-    if version.status != "draft":  # what is sold has changed, and with it the add-on's `ETag`
-        await conn.execute(update(addons).where(addons.c.id == version.addon_id).values(revision=addons.c.revision + 1))
+    await touch_addon(conn, version.addon_id)
 
 
 async def delete_addon_draft(conn: AsyncConnection, version: AddonVersion) -> None:
     """Nothing refers to a draft: it is gone."""
     draft = (addon_versions.c.id == version.id, addon_versions.c.status == "draft")
     await conn.execute(delete(addon_versions).where(*draft))
+    await touch_addon(conn, version.addon_id)
+
+
+async def touch_addon(conn: AsyncConnection, addon_id: str) -> None:
+    """What the add-on is at the version that it shows may have changed, and so its `ETag` does."""
+    await conn.execute(update(addons).where(addons.c.id == addon_id).values(revision=addons.c.revision + 1))
 
 
 async def next_addon_number(conn: AsyncConnection, addon_id: str) -> int:

@@ -8,7 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.closing import invoice_number, next_period
+from domain.subscriptions.terms import plan_at
 from schemas.billing import Billing
+from schemas.closing import ClosableSubscription
 from schemas.invoices import Invoice, KeptInvoice
 from stores.postgres.closings import ADJUSTMENT_KIND, CLOSING_KIND, CLOSING_SEQUENCE
 from stores.postgres.copying import copy_rows
@@ -21,12 +23,14 @@ _LOCK = text("SELECT 1 FROM subscriptions WHERE id = ANY(CAST(:ids AS text[])) O
 # A compare-and-set: nobody closed it, ended it or changed its terms since it was read.
 _MOVE = text("""
     UPDATE subscriptions AS held
-    SET closed_to = made.last, next_close_at = made.following, revision = held.revision + 1
+    SET closed_to = made.last, next_close_at = made.following, revision = held.revision + 1,
+        plan_version_id = made.holds
     FROM unnest(
         CAST(:ids AS text[]), CAST(:closed_to AS timestamptz[]), CAST(:next_close_at AS timestamptz[]),
         CAST(:end_at AS timestamptz[]), CAST(:plan_versions AS text[]), CAST(:terms AS integer[]),
-        CAST(:last AS timestamptz[]), CAST(:following AS timestamptz[])
-    ) AS made (id, closed_to, next_close_at, end_at, plan_version_id, terms_revision, last, following)
+        CAST(:last AS timestamptz[]), CAST(:following AS timestamptz[]),
+        CAST(:holds AS text[])
+    ) AS made (id, closed_to, next_close_at, end_at, plan_version_id, terms_revision, last, following, holds)
     WHERE held.id = made.id AND held.closed_to = made.closed_to AND held.next_close_at = made.next_close_at
         AND held.end_at IS NOT DISTINCT FROM made.end_at AND held.plan_version_id = made.plan_version_id
         AND held.terms_revision = made.terms_revision
@@ -81,7 +85,13 @@ def _moves(made: Sequence[Billing]) -> dict[str, list[Any]]:
         "terms": [one.held.terms_revision for one in made],
         "last": [one.invoices[-1].period_end for one in made],
         "following": [None if period is None else period.end for period in left],
+        "holds": [_held_from(one.held, one.invoices[-1].period_end) for one in made],
     }
+
+
+def _held_from(held: ClosableSubscription, at: datetime) -> str:
+    """The plan version that is held from `at` on: a change that was planned has come into force by then."""
+    return held.plan_version_id if held.life is None else plan_at(held.life, at).plan_version_id
 
 
 async def keep_adjustments(conn: AsyncConnection, made: Sequence[KeptInvoice]) -> None:

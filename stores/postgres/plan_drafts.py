@@ -43,6 +43,7 @@ async def insert_draft(conn: AsyncConnection, version: PlanVersion, created_at: 
 async def edit_draft(conn: AsyncConnection, version: PlanVersion) -> None:
     """The draft says what `version` says."""
     await _set(conn, version, _edited(version))
+    await touch_plan(conn, version.plan_id)
 
 
 async def publish_draft(conn: AsyncConnection, scope: Scope, version: PlanVersion, published_at: datetime) -> None:
@@ -52,19 +53,20 @@ async def publish_draft(conn: AsyncConnection, scope: Scope, version: PlanVersio
     sold = standing_phase(version.phases)
     prices = [card.price for card in sold.rate_cards]
     await insert_sold(conn, scope, version.id, prices, sold.entitlements, published_at)
-    await _touch(conn, version.plan_id)
+    await touch_plan(conn, version.plan_id)
 
 
 async def archive_version(conn: AsyncConnection, version: PlanVersion) -> None:
     """As the archived `version` says; subscriptions keep it."""
     await _set(conn, version, {"status": version.status, "archived_at": version.archived_at})
-    await _touch(conn, version.plan_id)
+    await touch_plan(conn, version.plan_id)
 
 
 async def delete_draft(conn: AsyncConnection, version: PlanVersion) -> None:
     """Nothing refers to a draft: it is gone."""
     draft = (plan_versions.c.id == version.id, plan_versions.c.status == "draft")
     await conn.execute(delete(plan_versions).where(*draft))
+    await touch_plan(conn, version.plan_id)
 
 
 async def rename_plan(conn: AsyncConnection, plan: Plan, name: str) -> None:
@@ -112,6 +114,6 @@ async def _set(conn: AsyncConnection, version: PlanVersion, values: dict[str, An
     await conn.execute(statement.values(**values, revision=plan_versions.c.revision + 1))
 
 
-async def _touch(conn: AsyncConnection, plan_id: str) -> None:
-    """What the plan is at its newest version has changed, and with it its `ETag`."""
+async def touch_plan(conn: AsyncConnection, plan_id: str) -> None:
+    """What the plan is at the version that it shows may have changed, and so its `ETag` does."""
     await conn.execute(update(plans).where(plans.c.id == plan_id).values(revision=plans.c.revision + 1))

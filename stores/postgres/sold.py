@@ -19,9 +19,9 @@ async def sold_of(
     tenant.
     """
     held = list(lives)
-    plans = {plan.plan_version_id for life in held for plan in life.plans}
-    addons = {addon.addon_version_id for life in held for addon in life.addons}
+    plans = {*plan_version_ids, *(plan.plan_version_id for life in held for plan in life.plans)}
+    addons = {*addon_version_ids, *(addon.addon_version_id for life in held for addon in life.addons)}
     return Sold(
-        plans=await plan_version_cards(conn, sorted(plans | set(plan_version_ids))),
-        addons=await addon_versions_by_id(conn, sorted(addons | set(addon_version_ids))),
+        plans=await plan_version_cards(conn, sorted(plans)) if plans else {},
+        addons=await addon_versions_by_id(conn, sorted(addons)) if addons else {},
     )

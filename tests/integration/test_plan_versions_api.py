@@ -230,6 +230,17 @@ async def test_a_clone_is_a_plan_of_its_own_that_is_sold_once_it_is_published(ap
     assert (await api.send("POST", "/v1/plans/pro/clone", {"key": "pla_x"})).code == "key_malformed"
 
 
+async def test_the_tag_of_a_plan_that_is_not_published_changes_with_its_draft(api: CatalogApi) -> None:
+    await api.made("/v1/plans/pro/clone", {"key": "pro-2"})
+    shown = [await api.send("GET", "/v1/plans/pro-2")]
+    versions = "/v1/plans/pro-2/versions"
+    for method, url in (("PATCH", f"{versions}/1"), ("POST", versions), ("DELETE", f"{versions}/2")):
+        assert (await api.send(method, url, {"prices": []})).status < 300
+        shown.append(await api.send("GET", "/v1/plans/pro-2"))
+    assert [(len(one.body["prices"]), one.body["version"]) for one in shown] == [(2, 1), (0, 1), (0, 2), (0, 1)]
+    assert len({one.etag for one in shown}) == len(shown)
+
+
 async def test_an_archived_plan_gets_no_more_versions_and_can_be_cloned(api: CatalogApi) -> None:
     await api.made(VERSIONS, {})
     assert (await api.send("DELETE", "/v1/plans/pro")).status == 204

@@ -5,9 +5,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import msgspec
+import psycopg
 import pytest
 import pytest_asyncio
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from msgspec.structs import replace
+from sqlalchemy import create_engine as sync_engine
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,7 +25,8 @@ from schemas.plans import Plan
 from schemas.prices import FlatPrice, PlanPrice
 from schemas.scope import Scope
 from stores.postgres.addons import addon_versions_by_id, create_addon, get_addon, insert_addon_version, list_addons
-from stores.postgres.engine import create_engine, transaction
+from stores.postgres.engine import create_engine, sync_url, transaction
+from stores.postgres.migrations import SCRIPTS, migrate
 from stores.postgres.plans import create_plan, plan_version_cards
 from stores.postgres.tables import plan_versions
 from tests.support.database import database
@@ -62,6 +68,16 @@ HEAD = Addon(
 )
 
 
+SOLD_BEFORE = """
+    WITH plan AS (
+        INSERT INTO plans (id, tenant, environment, key, name, currency)
+        VALUES ('pla_1', 'acme', 'live', 'pro', '', 'EUR') RETURNING id
+    )
+    INSERT INTO plan_versions (id, plan_id, version, status, created_at)
+    SELECT 'plv_1', id, 1, 'published', CAST(:at AS timestamptz) FROM plan
+"""
+
+
 @pytest_asyncio.fixture
 async def engine(postgres_url: str) -> AsyncIterator[AsyncEngine]:
     with database(postgres_url, "test_versions") as settings:
@@ -76,6 +92,24 @@ async def engine(postgres_url: str) -> AsyncIterator[AsyncEngine]:
             await create_plan(conn, SCOPE, PLAN)
         yield made
         await made.dispose()
+
+
+def test_versions_of_before_were_published_when_they_were_made(postgres_url: str) -> None:
+    with database(postgres_url, "test_versions_of_before", migrated=False) as settings:
+        before = str(ScriptDirectory(str(SCRIPTS)).get_revision("0006").down_revision)
+        config = Config()
+        config.set_main_option("script_location", str(SCRIPTS))
+        config.set_main_option("path_separator", "os")
+        made = sync_engine(sync_url(settings))
+        with made.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, before)
+            connection.execute(text(SOLD_BEFORE), {"at": NOW})
+        made.dispose()
+        migrate(settings)
+        with psycopg.connect(settings.url.reveal()) as connection:
+            query = "SELECT published_at, archived_at, phases, level, revision FROM plan_versions"
+            assert connection.execute(query).fetchall() == [(NOW, None, None, 0, 1)]
 
 
 async def test_a_plan_without_phases_is_read_as_one_phase_of_its_prices(engine: AsyncEngine) -> None:

@@ -162,6 +162,7 @@ async def test_a_downgrade_at_period_end_waits_and_can_be_withdrawn(api: LifeApi
     fees = [[line for line in lines if line[0] == "fee"] for lines in await amounts(api, subscription_id)]
     assert fees == [[("fee", "1", "9.30"), ("fee", "1", "217.00")], [("fee", "1", "31.00")]]
     assert (await api.get(f"/subscriptions/{subscription_id}")).body["plan_version_id"] == "plv_1"
+    assert (await row(made, subscription_id)).plan_version_id == "plv_1"
 
 
 async def test_a_pause_bills_and_grants_nothing_until_it_is_resumed(api: LifeApi, made: Books) -> None:
@@ -378,6 +379,26 @@ async def test_what_cannot_be_is_refused_with_a_code_and_nothing_is_done(
     if path == "change":
         shown = await api.post(f"/{subscription_id}/change/preview", body)
         assert (shown.status, shown.body["code"]) == (status, code)
+
+
+async def test_a_subscription_that_was_kept_without_a_history_gets_one_with_its_first_change(
+    api: LifeApi, made: Books
+) -> None:
+    subscription_id = await made.subscribe("acme", JUNE)
+    async with transaction(made.engine) as conn:
+        await conn.execute(
+            text("DELETE FROM subscription_changes WHERE subscription_id = :id"), {"id": subscription_id}
+        )
+        await conn.execute(text("UPDATE subscriptions SET terms_revision = 0"))
+    made.clock.at = JULY + timedelta(days=1)
+    await api.close()
+    assert (await api.post(f"/{subscription_id}/change/preview", {"plan": "pro"})).status == 200
+    assert not await history(made, subscription_id)
+    assert (await api.post(f"/{subscription_id}/pause")).body["status"] == "paused"
+    told = await history(made, subscription_id)
+    assert [record.made_by[:4] for record in told] == ["migr", "migr", "key_"]
+    assert msgspec.convert((await row(made, subscription_id)).life, Life) == fold(told)
+    assert (await amounts(api, subscription_id))[0][0] == ("fee", "1", "31.00")
 
 
 async def test_two_upgrades_at_once_come_in_one_order(api: LifeApi, made: Books) -> None:

@@ -19,13 +19,14 @@ from domain.subscriptions.segments import segments
 from schemas.billing import BilledPart
 from schemas.closing import ClosableSubscription, DuePeriod
 from schemas.invoices import Invoice
-from schemas.periods import BillingAnchor
+from schemas.periods import BillingAnchor, Cadence
+from schemas.plan_phases import Phase, RateCard
 from schemas.plans import Plan
 from schemas.prices import FlatPrice, GraduatedPrice, PerUnitPrice, PlanPrice, Price, Tier
 from schemas.scope import Scope
-from schemas.subscription_changes import Cancel, Change, ChangePlan, Pause, Resume, SetQuantity
+from schemas.subscription_changes import Cancel, Change, ChangePlan, Pause, Resume, SetAddon, SetQuantity
 from schemas.subscription_life import Sold
-from tests.support.lives import Story, at, begun, fee, plan, seats
+from tests.support.lives import Story, addon, at, begun, fee, plan, seats
 
 HOUR = timedelta(hours=1)
 ZONE = "America/New_York"
@@ -118,21 +119,40 @@ def test_a_plain_life_is_billed_as_its_row_is(
         assert _invoice(told, sold, period) == _invoice(row, sold, period)
 
 
+def _in_arrears(key: str, amount: str) -> RateCard:
+    return fee(key, amount, of="ramp", timing="in_arrears")
+
+
 BASIC = plan("basic", fee("base", "33.33", of="basic", timing="in_arrears"))
 PRO = plan("pro", fee("base", "310.01", timing="in_arrears"), seats("0.37", timing="in_arrears", quantity=3))
-SOLD = Sold(plans={each.id: each for each in (BASIC, PRO)})
+RAMP = plan(
+    "ramp",
+    phases=[
+        Phase(key="trial", duration=Cadence(unit="day", count=10), trial=True),
+        Phase(key="low", duration=Cadence(unit="day", count=40), rate_cards=(_in_arrears("low", "9.99"),)),
+        Phase(key="full", rate_cards=(_in_arrears("full", "19.99"), _in_arrears("support", "100.01"))),
+    ],
+)
+STORAGE = addon("storage", fee("storage", "6.20", of="storage", timing="in_arrears"))
+SOLD = Sold(plans={each.id: each for each in (BASIC, PRO, RAMP)}, addons={"storage": STORAGE})
 changes: st.SearchStrategy[Change] = st.one_of(
-    st.sampled_from(["basic", "pro"]).map(lambda name: ChangePlan(plan_version_id=name)),
+    st.sampled_from(["basic", "pro", "ramp"]).map(lambda name: ChangePlan(plan_version_id=name)),
+    st.integers(0, 3).map(lambda count: SetAddon(addon_version_id="storage", quantity=count)),
     st.integers(0, 9).map(lambda count: SetQuantity(price_key="seats", quantity=Decimal(count))),
     st.sampled_from([Pause(), Resume(), Cancel()]),
 )
 
 
-@given(starts, billings, st.lists(st.tuples(changes, st.integers(1, 500)), max_size=6))
+@given(
+    starts,
+    billings,
+    st.sampled_from(["basic", "ramp"]),
+    st.lists(st.tuples(changes, st.integers(1, 500)), max_size=6),
+)
 def test_a_life_is_billed_for_each_segment_of_its_fees_once(
-    start: datetime, billing: BillingAnchor, todo: list[tuple[Change, int]]
+    start: datetime, billing: BillingAnchor, name: str, todo: list[tuple[Change, int]]
 ) -> None:
-    story = begun(start, of="basic", sold=SOLD, billing=billing, timezone=ZONE)
+    story = begun(start, of=name, sold=SOLD, billing=billing, timezone=ZONE)
     now = start
     for change, wait_h in todo:
         now += wait_h * HOUR

@@ -1,5 +1,6 @@
 """Requests that change a subscription: what they ask for, made together or not at all, and what the row says after."""
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -8,6 +9,7 @@ from msgspec.structs import replace
 from domain.errors import Conflict, Invalid, MeterstreamError
 from domain.subscriptions.amend import amended
 from domain.subscriptions.asked import Asked, cancel_asked, change_asked, pause_asked, time_of
+from domain.subscriptions.begin import told_by_row
 from domain.subscriptions.fold import fold
 from domain.subscriptions.grants import granted_spans
 from domain.subscriptions.holding import holding, is_plain
@@ -27,6 +29,7 @@ from schemas.subscription_changes import (
 )
 from schemas.subscription_life import Sold
 from schemas.subscription_requests import CancelSpec, ChangeSpec, PauseSpec
+from schemas.subscriptions import Subscription
 from tests.support.lives import Story, addon, asked, at, begun, fee, plan, seats
 
 BASIC_GRANTS = (BooleanEntitlement(feature="fea_basic"),)
@@ -227,3 +230,34 @@ def test_no_change_reaches_back_behind_an_invoice() -> None:
     with pytest.raises(Conflict) as refused:
         amended(told, [asked(ChangePlan(plan_version_id="pro"), at(2, 20))], SOLD, at(3, 11), at(3, 1))
     assert code_of(refused) == "change_before_invoice"
+
+
+@pytest.mark.parametrize("end_at", [None, at(4, 1)])
+def test_a_row_without_a_history_tells_one_that_says_what_it_says(end_at: datetime | None) -> None:
+    row = Subscription(
+        id="sub_1",
+        customer_id="cus_1",
+        plan_id="pla_basic",
+        plan_version_id="basic",
+        status="active",
+        billing="anniversary",
+        timezone="UTC",
+        start_at=at(1, 1),
+        end_at=end_at,
+        closed_to=at(3, 1),
+        next_close_at=at(4, 1),
+        revision=1,
+        created_at=at(1, 1) + timedelta(milliseconds=5),
+    )
+    told = told_by_row(row, "USD")
+    life = fold(told)
+    assert is_plain(life)
+    held = holding(life, SOLD, at(3, 11), at(3, 1))
+    assert (held.start_at, held.end_at, held.next_close_at, held.plan_version_id) == (
+        row.start_at,
+        row.end_at,
+        row.next_close_at,
+        row.plan_version_id,
+    )
+    changed = amended(told, [asked(Cancel(), at(3, 20))], SOLD, at(3, 11))
+    assert changed.records[0].revision == len(told) + 1

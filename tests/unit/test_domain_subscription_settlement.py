@@ -3,6 +3,8 @@
 from datetime import datetime
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from domain.subscriptions.fees import fee_of
 from domain.subscriptions.fold import fold
 from domain.subscriptions.preview import preview
@@ -10,6 +12,7 @@ from domain.subscriptions.segments import segments
 from domain.subscriptions.settlement import settle
 from schemas.periods import Cadence
 from schemas.plan_phases import Phase
+from schemas.prices import FlatPrice
 from schemas.subscription_changes import (
     Activate,
     Cancel,
@@ -258,3 +261,10 @@ def test_a_draft_and_what_never_ran_owe_nothing() -> None:
     scheduled = begun(MAR, of="basic", now=JAN)
     scheduled.did(Cancel(), at(2, 1))
     assert _settled(scheduled, APR) == []
+
+
+def test_a_fee_is_filled_up_to_its_minimum() -> None:
+    low = fee("base", "10", of="least")
+    least = replace(low, price=replace(low.price, price=FlatPrice(amount=Decimal(10), minimum_amount=Decimal(50))))
+    story = begun(MAR, of="least", sold=Sold(plans={"least": plan("least", least)}))
+    assert _amounts(_settled(story, MAR)) == [("charge", "least.base", "50.00")]
