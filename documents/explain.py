@@ -104,6 +104,7 @@ def _usage(
 ) -> ExplainedUsage:
     whole = bills_the_aggregate(line, meter.aggregation, None if price is None else price.price)
     used = ZERO if read.total is None else read.total
+    billed = line.quantity if line.adjusts is None else line.adjusts.quantity_after
     return ExplainedUsage(
         meter_id=meter.id,
         meter_key=meter.key,
@@ -121,7 +122,7 @@ def _usage(
             for start, end, value in read.windows
         ),
         total=None if read.total is None else plain_quantity(read.total),
-        same=used == line.quantity if whole else None,
+        same=used == billed if whole else None,
         events=_request(invoice, line, line.period_start, line.period_end),
     )
 

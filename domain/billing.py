@@ -125,7 +125,7 @@ def recomputed(
         )
         for pick in (_value, _recount)
     )
-    lines = tuple(_side_by_side(line, _line_of(windows, line), _line_of(events, line)) for line in invoice.lines)
+    lines = tuple(side_by_side(line, _line_of(windows, line), _line_of(events, line)) for line in invoice.lines)
     same = all(line.same for line in lines) and windows.total == events.total == invoice.total
     return Recomputation(
         invoice_id=invoice.id,
@@ -156,7 +156,8 @@ def _named(line: InvoiceLine) -> tuple[str, str, str, datetime]:
     return line.price_id, line.kind, line.steps[0].kind if line.kind == "true_up" else "", line.period_start
 
 
-def _side_by_side(line: InvoiceLine, windows: InvoiceLine | None, events: InvoiceLine | None) -> RecomputedLine:
+def side_by_side(line: InvoiceLine, windows: InvoiceLine | None, events: InvoiceLine | None) -> RecomputedLine:
+    """A line as it was billed, beside what it comes to from either source."""
     billed = _amount(line)
     from_windows = None if windows is None else _amount(windows)
     from_events = None if events is None else _amount(events)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from domain.aggregates import is_additive
 from domain.errors import Invalid, NotFound
 from domain.windows import MAX_WINDOWS, cut_windows
-from schemas.billing import BilledPart, Span
+from schemas.billing import Span
 from schemas.invoices import InvoiceLine, KeptInvoice
 from schemas.meters import Aggregation
 from schemas.price_terms import QuantityTerms
@@ -43,20 +43,9 @@ def readable_window(start: datetime, end: datetime, lines: int) -> str | None:
     return next((name for name, length in _LENGTHS.items() if end - start <= length * most), None)
 
 
-def counted_spans(line: InvoiceLine, parts: Sequence[BilledPart]) -> tuple[Span, ...]:
-    """What of its period the usage of a line is counted in, in order: all of it, but for pauses and trials.
-
-    `parts` are those that its invoice was made of.
-    """
-    if line.kind == "usage":
-        for part in parts:
-            if (part.price.id, part.start, part.end) == (line.price_id, line.period_start, line.period_end):
-                return part.spans or _whole(line)
-    return _whole(line)
-
-
-def _whole(line: InvoiceLine) -> tuple[Span, ...]:
-    return ((line.period_start, line.period_end),)
+def counted_spans(line: InvoiceLine) -> tuple[Span, ...]:
+    """What of its period the usage of a line is counted in, in order: all of it, but for pauses and trials."""
+    return line.spans or ((line.period_start, line.period_end),)
 
 
 def check_windows(spans: Iterable[Span], window: str, zone: str) -> None:
@@ -69,10 +58,11 @@ def check_windows(spans: Iterable[Span], window: str, zone: str) -> None:
 
 
 def bills_the_aggregate(line: InvoiceLine, aggregation: Aggregation, price: Price | None) -> bool:
-    """Whether the quantity of the line is the meter's value over its period: not where it bills a difference, nor where
-    values of buckets or dimensions were priced apart, whose sum is another number unless the meter adds up.
+    """Whether the quantity of the line (of an adjustment, the one that it corrects to) is the meter's value over its
+    period: not where values of buckets or dimensions were priced apart, whose sum is another number unless the meter adds
+    up.
     """
-    if line.kind != "usage":
+    if not counts_usage(line):
         return False
     apart = isinstance(price, MatrixPrice) or (isinstance(price, QuantityTerms) and price.bucket is not None)
     return is_additive(aggregation) or not apart

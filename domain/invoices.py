@@ -105,6 +105,7 @@ def _lines(line_id: str, part: BilledPart, currency: str, of_period: Fraction) -
             exact_amount=one.exact_amount,
             amount=one.amount,
             steps=one.steps,
+            spans=part.spans,
         )
         for one in rated
     ]

@@ -190,6 +190,8 @@ class ClosingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long after a period's end it is closed at the earliest."""
     complete_within_s: float = 60.0
     """A closing waits so long for the open blocks of its cutoff before it is tried again."""
+    late_interval_s: int = 86_400
+    """Subscriptions that have ended are looked at for late usage so often, while it is accepted."""
     schedule_paused: bool = False
     """The closing schedule is created paused: somebody unpauses it."""
 

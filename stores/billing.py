@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from domain.billed_parts import meters_sold, parts_of
+from domain.billed_parts import meters_sold
 from domain.billing import counted_by, period_ranges, recomputed
+from domain.recomputed_adjustments import adjusted_ranges, own_part, with_adjustments
 from domain.subscriptions.fold import fold
 from domain.subscriptions.holding import paid_since
-from schemas.billing import BilledMeter, BilledPart, Contracts, Counted, Recomputation
+from schemas.billing import Contracts, Counted, Recomputation
 from schemas.closing import ClosableSubscription, DuePeriod
 from schemas.invoices import KeptInvoice
 from schemas.meters import Meter
@@ -21,17 +23,27 @@ from stores.clickhouse.aggregates import columns_of, value_of
 from stores.clickhouse.client import ClickhouseClient, TookTooLong
 from stores.clickhouse.levels_many import levels_of_many, recounted_levels_of_many
 from stores.clickhouse.usage_many import recount_of_many, usage_of_many
-from stores.postgres.closings import closable_subscriptions, meters_by_id
+from stores.postgres.closings import closable_subscriptions, is_closing_invoice, meters_by_id
 from stores.postgres.customers import customers_by_id
 from stores.postgres.engine import transaction
 from stores.postgres.invoices import counted_by_of, get_invoice, plan_version_of, terms_revision_of
 from stores.postgres.plans import plan_versions_by_id
+from stores.postgres.prices import billed_prices
 from stores.postgres.sold import sold_of
 from stores.postgres.subscription_history import history_of
 
-_Ranges = Mapping[BilledMeter, UsageRange]
-_Wanted = Sequence[tuple[Scope, BilledMeter, UsageRange]]
-_Values = dict[BilledMeter, Decimal | None]
+
+class Metered(Protocol):
+    """What a range is read for: a place that names a meter."""
+
+    @property
+    def meter_id(self) -> str: ...
+
+
+P = TypeVar("P", bound=Metered)
+_Ranges = Mapping[P, UsageRange]
+_Wanted = Sequence[tuple[Scope, P, UsageRange]]
+_Values = dict[P, Decimal | None]
 _Side = Callable[
     [ClickhouseClient, Sequence[tuple[Scope, UsageRange]], int, Sequence[str]], Awaitable[list[UsageState]]
 ]
@@ -64,9 +76,9 @@ async def _contracts(conn: AsyncConnection, found: Mapping[str, ClosableSubscrip
 async def read_usage(
     clickhouse: ClickhouseClient,
     meters: Mapping[str, Meter],
-    ranges: Mapping[Scope, _Ranges],
+    ranges: Mapping[Scope, _Ranges[P]],
     cut: int,
-) -> dict[BilledMeter, Counted]:
+) -> dict[P, Counted]:
     """All usage of the ranges at cutoff `cut`: two statements side by side, whatever their number and tenants, and two
     more where there are levels. Percentiles are left out: they are never billed.
 
@@ -86,20 +98,23 @@ async def read_usage(
 
 
 async def read_windows(
-    clickhouse: ClickhouseClient, meters: Mapping[str, Meter], ranges: Mapping[Scope, _Ranges], cut: int
-) -> dict[BilledMeter, Counted]:
-    """`read_usage` without its recount, for what is shown and not billed. Raises `Unavailable`."""
-    values = await _in_parts(usage_of_many, clickhouse, meters, _wanted(ranges), cut)
+    clickhouse: ClickhouseClient, meters: Mapping[str, Meter], ranges: Mapping[Scope, _Ranges[P]], cut: int
+) -> dict[P, Counted]:
+    """As `read_usage`, from the windows alone: for what is shown and never billed, so no recount verifies it."""
+    wanted = _wanted(ranges)
+    if not wanted:
+        return {}
+    values = await _in_parts(usage_of_many, clickhouse, meters, wanted, cut)
     return {billed: Counted(value=value, recount=value) for billed, value in values.items()}
 
 
-def _wanted(ranges: Mapping[Scope, _Ranges]) -> _Wanted:
+def _wanted(ranges: Mapping[Scope, _Ranges[P]]) -> _Wanted[P]:
     return [(scope, billed, one) for scope, found in ranges.items() for billed, one in found.items()]
 
 
 async def _in_parts(
-    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted, cut: int
-) -> _Values:
+    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted[P], cut: int
+) -> _Values[P]:
     """In one statement; in two when that takes too long, and so on: how much is read is up to the customers.
 
     Raises TookTooLong where a single range does.
@@ -120,7 +135,7 @@ async def _in_parts(
 
 
 async def _states(
-    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted, cut: int
+    side: _Side, clickhouse: ClickhouseClient, meters: Mapping[str, Meter], wanted: _Wanted[P], cut: int
 ) -> dict[int, UsageState]:
     """By their places in `wanted`. Levels are weighed by time, everything else is put together from what adds up."""
     merged: list[int] = []
@@ -152,23 +167,23 @@ async def recompute(engine: AsyncEngine, clickhouse: ClickhouseClient, scope: Sc
     async with transaction(engine) as conn:
         invoice = await get_invoice(conn, scope, reference)
         kept = await counted_by_of(conn, invoice.id)
+        is_closing = await is_closing_invoice(conn, invoice)
+        sold = await billed_prices(conn, [line.price_id for line in invoice.lines if line.adjusts is not None])
         held = await _held_then(conn, invoice)
         contracts = await _contracts(conn, {held.id: held})
     held = contracts.held[held.id]
     plan = contracts.plans[held.plan_version_id]
     by = replace(kept, references=kept.references or counted_by(contracts, held).references)
     period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
-    ranges = {scope: period_ranges(held, plan, period, by)}
+    ranges = {scope: period_ranges(held, plan, period, by)} if is_closing else {}
     usage = await read_usage(clickhouse, contracts.meters, ranges, invoice.cut)
-    return recomputed(invoice, held, plan, usage)
-
-
-async def billed_parts(conn: AsyncConnection, invoice: KeptInvoice) -> list[BilledPart]:
-    """What the invoice was made of: the prices of its period, with the spans in which each was held and charged."""
-    held = await _held_then(conn, invoice)
-    contracts = await _contracts(conn, {held.id: held})
-    period = DuePeriod(subscription_id=held.id, start=invoice.period_start, end=invoice.period_end)
-    return parts_of(contracts.held[held.id], contracts.plans[held.plan_version_id], period)
+    if not is_closing:
+        plan, held = replace(plan, prices=()), replace(held, life=None)
+    own = recomputed(own_part(invoice), held, plan, usage)
+    late = {scope: adjusted_ranges(invoice, by.references)}
+    async with transaction(engine) as conn:
+        meters = await meters_by_id(conn, sorted({one.meter_id for one in late[scope]}))
+    return with_adjustments(own, invoice, contracts, sold, await read_usage(clickhouse, meters, late, invoice.cut))
 
 
 async def _held_then(conn: AsyncConnection, invoice: KeptInvoice) -> ClosableSubscription:

@@ -15,7 +15,6 @@ from schemas.explanations import BilledEvents, LineUsage
 from schemas.invoices import InvoiceLine
 from schemas.scope import Scope
 from schemas.usage import UsageQuery, UsageRange
-from stores.billing import billed_parts
 from stores.clickhouse.aggregates import columns_of, value_of
 from stores.clickhouse.billed_events import billed_events
 from stores.clickhouse.client import ClickhouseClient
@@ -42,8 +41,7 @@ async def read_explained(engine: AsyncEngine, scope: Scope, reference: str) -> E
     """Raises NotFound `invoice_not_found`, `Unavailable`."""
     async with transaction(engine) as conn:
         basis = await invoice_basis(conn, scope, reference)
-        parts = await billed_parts(conn, basis.invoice)
-    return Explained(basis=basis, spans={line.id: counted_spans(line, parts) for line in basis.invoice.lines})
+    return Explained(basis=basis, spans={line.id: counted_spans(line) for line in basis.invoice.lines})
 
 
 async def read_line_usage(

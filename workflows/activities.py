@@ -1,16 +1,19 @@
 """What closings do to the world. Each activity may be killed at any point and run again."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from domain.billing import bill, ranges_of
 from domain.closing import closable_before, due_page
 from domain.errors import Conflict, Unavailable
+from domain.late_usage import adjusted, adjustment_invoice, both, too_slow
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.ids import Ids
@@ -26,14 +29,17 @@ from schemas.closing import (
     DueQuestion,
     FailedPeriod,
 )
+from schemas.late_usage import LateLook, LatePage
 from schemas.topics import USAGE_RAW
-from stores.billing import read_contracts, read_usage
-from stores.clickhouse.client import ClickhouseClient
-from stores.postgres import closing_batch
+from stores.billing import read_contracts
+from stores.clickhouse.client import ClickhouseClient, TookTooLong
+from stores.late_usage import find_late, read_late, read_with_late
+from stores.postgres import closing_batch, late_looks
 from stores.postgres.closings import billed_among, due_subscriptions, is_any_due, keep_failures
 from stores.postgres.cutoffs import reach_of
 from stores.postgres.cuts import Cuts
 from stores.postgres.engine import transaction
+from stores.postgres.late_usage import due_looks, is_any_look_due
 from stores.postgres.ledger import Ledger
 from stores.postgres.progress import ProgressReader
 
@@ -57,7 +63,7 @@ class ClosingActivities:
 
     @property
     def all(self) -> Sequence[Callable[..., Any]]:
-        return (self.take_cutoff, self.find_due, self.close_batch, self.record_failure)
+        return (self.take_cutoff, self.find_due, self.close_batch, self.record_failure, self.bill_late)
 
     @activity.defn
     async def take_cutoff(self) -> CutoffTaken:
@@ -69,7 +75,8 @@ class ClosingActivities:
         watermark = await self._ledger.watermark(topic_id)
         now = self._clock.now()
         async with transaction(self._engine) as conn:
-            if not await is_any_due(conn, closable_before(now, self._settings.grace_s, watermark.as_of)):
+            due = await is_any_due(conn, closable_before(now, self._settings.grace_s, watermark.as_of))
+            if not due and not await is_any_look_due(conn, self._looked_before(now)):
                 return CutoffTaken()
         former = await self._cuts.current()
         cut = await self._cuts.raise_cut(self._settings.cut_min_interval_s, now)
@@ -104,9 +111,12 @@ class ClosingActivities:
         left = [period for period in batch.periods if (period.subscription_id, period.start) not in billed]
         contracts = await read_contracts(self._engine, _subscriptions(left))
         cut = batch.cutoff.cut
-        usage = await read_usage(self._clickhouse, contracts.meters, ranges_of(contracts, left), cut)
+        usage, late, late_usage = await read_with_late(
+            self._engine, self._clickhouse, contracts, ranges_of(contracts, left), cut
+        )
         made = [
-            bill(contracts, list(periods), usage, cut, self._ids.new) for _, periods in groupby(left, key=_subscription)
+            adjusted(bill(contracts, list(periods), usage, cut, self._ids.new), late, late_usage, self._ids.new)
+            for _, periods in groupby(left, key=_subscription)
         ]
         moved = await self._keep(made, batch.cutoff)
         return BatchClosed(
@@ -119,6 +129,47 @@ class ClosingActivities:
     async def record_failure(self, failed: FailedPeriod) -> None:
         """Keeps why a period stands still. Safe to repeat by its period: the number of attempts grows."""
         await self._keep_failures([failed])
+
+    @activity.defn
+    async def bill_late(self, question: DueQuestion) -> LatePage:
+        """Looks at up to `batch_size` ended subscriptions that were not looked at for a while, and bills what came late.
+
+        Safe to repeat: a look that was moved on is not due, and the uniqueness of
+        `billed_periods` makes a second invoice of the same adjustment impossible.
+        """
+        now, cutoff = self._clock.now(), question.cutoff
+        size = self._settings.batch_size
+        async with transaction(self._engine) as conn:
+            looks = await due_looks(conn, self._looked_before(now), cutoff, after=question.after, limit=size)
+        done = await self._look_at(looks, cutoff, now)
+        return replace(done, after=looks[-1].subscription_id if looks else question.after, is_last=len(looks) < size)
+
+    async def _look_at(self, looks: Sequence[LateLook], cutoff: Cutoff, now: datetime) -> LatePage:
+        """In two halves where their usage takes too long to read together, and so on: one holds up no other."""
+        ids = [look.subscription_id for look in looks]
+        contracts = await read_contracts(self._engine, ids)
+        try:
+            late = await find_late(self._engine, self._clickhouse, contracts, ids, cutoff.cut)
+            usage = await read_late(self._clickhouse, late, cutoff.cut)
+        except TookTooLong as error:
+            if len(looks) > 1:
+                middle = len(looks) // 2
+                parts = [await self._look_at(some, cutoff, now) for some in (looks[:middle], looks[middle:])]
+                return both(*parts)
+            await self._keep_failures([too_slow(contracts.held[ids[0]], error)])
+            return LatePage(stopped=1)
+        made = [adjustment_invoice(contracts, one, late, usage, cutoff.cut, self._ids.new) for one in ids]
+        failed = [one.failed for one in made if one.failed is not None]
+        async with transaction(self._engine) as conn:
+            moved = await late_looks.close_looks(conn, looks, made, cutoff=cutoff, now=now)
+            await keep_failures(conn, failed, now)
+        billed = sum(len(one.invoices) for one in made if one.held.id in moved)
+        metrics.closing_invoices.inc(billed)
+        _tell(failed)
+        return LatePage(looked=len(moved), billed=billed, stopped=len(failed))
+
+    def _looked_before(self, now: datetime) -> datetime:
+        return now - timedelta(seconds=self._settings.late_interval_s)
 
     async def _keep(self, made: Sequence[Billing], cutoff: Cutoff) -> frozenset[str]:
         """Writes what was made: the subscriptions that it was written for, or that had nothing to write."""

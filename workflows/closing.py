@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         DueQuestion,
         FailedPeriod,
     )
+    from schemas.late_usage import LatePage
     from stores.clickhouse.client import TookTooLong
     from workflows.activities import ClosingActivities
     from workflows.calls import beating
@@ -26,6 +27,8 @@ with workflow.unsafe.imports_passed_through():
 
 # A history of this many batches stays far below Temporal's limits; then the run goes on in a new one.
 BATCHES_PER_HISTORY = 100
+# Histories from before subscriptions that have ended were looked at do not have these steps.
+LATE_USAGE = "late-usage"
 UNEXPECTED = "unexpected_error"
 TOO_SLOW = "usage_too_slow"
 REASON_MAX_CHARS = 500
@@ -49,10 +52,20 @@ class CloseDuePeriods:
                 closed = await self._close(ClosingBatch(cutoff=cutoff, periods=page.periods))
             progress = advanced(progress, page, closed)
             if page.is_last:
-                return ClosingReport(cut=cutoff.cut, billed=progress.billed, stopped=progress.stopped)
+                return await self._late(cutoff, progress)
             batches += 1
             if batches == BATCHES_PER_HISTORY:
                 workflow.continue_as_new(progress)
+
+    async def _late(self, cutoff: Cutoff, progress: ClosingProgress) -> ClosingReport:
+        """What came late to subscriptions that have ended, once all that is due is billed."""
+        late = LatePage(is_last=not workflow.patched(LATE_USAGE))
+        billed = stopped = 0
+        while not late.is_last:
+            question = DueQuestion(cutoff=cutoff, after=late.after)
+            late = await workflow.execute_activity_method(ClosingActivities.bill_late, question, **beating())
+            billed, stopped = billed + late.billed, stopped + late.stopped
+        return ClosingReport(cut=cutoff.cut, billed=progress.billed + billed, stopped=progress.stopped + stopped)
 
     async def _cutoff(self) -> Cutoff | None:
         """None when nothing is due."""

@@ -59,6 +59,36 @@ async def recount_of_many(
     return await _read(client, ranges, cut, "events", columns)
 
 
+async def late_hours_of_many(
+    client: ClickhouseClient, ranges: Sequence[Scoped], since: Sequence[int], cut: int
+) -> list[frozenset[int]]:
+    """For each range, in order, the hours of the epoch with minutes that were counted from its `since` on and below `cut`.
+
+    Only keys are read, no aggregates. A ragged edge belongs to the range with its whole minute, so an hour may be told
+    whose usage lies just outside of it.
+    """
+    hours: list[frozenset[int]] = []
+    for some in parts_of(ranges):
+        pieces = pieces_of(some, [[_minutes_around(one)] for _, one in some])
+        wanted = list(since[len(hours) : len(hours) + len(some)])
+        found = dict.fromkeys(range(len(some)), frozenset[int]())
+        if pieces:
+            parameters: dict[str, Any] = {"cut": cut, "since": wanted, "oldest": min(wanted)}
+            sql = (
+                "SELECT p.place AS place, groupUniqArray(intDiv(toUnixTimestamp(w.minute), 3600)) AS hours "
+                f"{of_windows(client, pieces, parameters)} AND w.cut >= {{oldest:UInt64}} "
+                "AND w.cut >= {since:Array(UInt64)}[p.place + 1] GROUP BY place"
+            )
+            found |= {place: frozenset(late) for place, late in await client.rows(sql, parameters)}
+        hours += found.values()
+    return hours
+
+
+def _minutes_around(one: UsageRange) -> tuple[int, int]:
+    """The minutes that hold anything of the range, in epoch seconds."""
+    return epoch_ms(one.start) // 60_000 * 60, -(-epoch_ms(one.end) // 60_000) * 60
+
+
 async def usage_at_positions(
     client: ClickhouseClient,
     tenant: str,

@@ -1,6 +1,6 @@
 """The one transaction that closes periods of many subscriptions: a handful of statements, whatever their number."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +12,11 @@ from domain.subscriptions.terms import plan_at
 from schemas.billing import Billing
 from schemas.closing import ClosableSubscription
 from schemas.invoices import Invoice, KeptInvoice
-from stores.postgres.closings import CLOSING_KIND, CLOSING_SEQUENCE
+from stores.postgres.closings import ADJUSTMENT_KIND, CLOSING_KIND, CLOSING_SEQUENCE
 from stores.postgres.copying import copy_rows
 from stores.postgres.invoice_numbers import take_numbers
 from stores.postgres.invoices import InvoiceToKeep, insert_invoices
+from stores.postgres.late_usage import begin_looks
 from stores.postgres.tables import billed_periods
 
 # In one order, so that two transactions over the same subscriptions wait for one another instead of deadlocking.
@@ -59,12 +60,19 @@ async def close_batch(
     await conn.execute(_LOCK, {"ids": ids})
     moved = frozenset((await conn.execute(_MOVE, _moves(fitting))).scalars())
     kept = [one for one in fitting if one.held.id in moved]
-    numbered = await _numbered(conn, kept, as_of, now)
-    await insert_invoices(conn, numbered)
-    await copy_rows(conn, billed_periods, [_billed(one.invoice) for one in numbered])
-    ends = {"ids": [one.held.id for one in kept], "last": [one.invoices[-1].period_end for one in kept]}
-    await conn.execute(_RESOLVE, ends)
+    # Before the numbers, as looks do: two transactions take their locks in one order.
+    await begin_looks(conn, _ended(kept), now)
+    written = await numbered(conn, kept, as_of, now)
+    await insert_invoices(conn, written)
+    await copy_rows(conn, billed_periods, [_billed(one.invoice) for one in written])
+    await keep_adjustments(conn, [one.invoice for one in written])
+    await resolve_failures(conn, {one.held.id: one.invoices[-1].period_end for one in kept})
     return moved
+
+
+async def resolve_failures(conn: AsyncConnection, billed_to: Mapping[str, datetime]) -> None:
+    """What stood still of these subscriptions, in periods that begin before the instant of each, does so no more."""
+    await conn.execute(_RESOLVE, {"ids": list(billed_to), "last": list(billed_to.values())})
 
 
 def _moves(made: Sequence[Billing]) -> dict[str, list[Any]]:
@@ -87,10 +95,42 @@ def _held_from(held: ClosableSubscription, at: datetime) -> str:
     return held.plan_version_id if held.life is None else plan_at(held.life, at).plan_version_id
 
 
-async def _numbered(
+async def keep_adjustments(conn: AsyncConnection, made: Sequence[KeptInvoice]) -> None:
+    """That the adjusted periods were: two who bill the same late usage find that they are two, and one of them fails."""
+    adjusted = {
+        (invoice.subscription_id, line.period_start, line.period_end, line.adjusts.sequence, invoice.id)
+        for invoice in made
+        for line in invoice.lines
+        if line.adjusts is not None
+    }
+    rows = [
+        {
+            "subscription_id": subscription_id,
+            "period_start": start,
+            "period_end": end,
+            "kind": ADJUSTMENT_KIND,
+            "sequence": sequence,
+            "invoice_id": invoice_id,
+        }
+        for subscription_id, start, end, sequence, invoice_id in sorted(adjusted)
+    ]
+    await copy_rows(conn, billed_periods, rows)
+
+
+def _ended(made: Sequence[Billing]) -> dict[str, int]:
+    """The subscriptions that are billed up to their end, with the cut that this was read at."""
+    last = {one.held.id: (one.held, one.invoices[-1]) for one in made}
+    return {
+        subscription_id: invoice.cut
+        for subscription_id, (held, invoice) in last.items()
+        if next_period(held, invoice.period_end) is None
+    }
+
+
+async def numbered(
     conn: AsyncConnection, made: Sequence[Billing], as_of: datetime, now: datetime
 ) -> list[InvoiceToKeep]:
-    """In the order of `made`: so are the numbers of each tenant and environment."""
+    """The invoices of `made`, in their order: so are the numbers of each tenant and environment."""
     numbers = await take_numbers(conn, [one.held.scope for one in made for _ in one.invoices], now)
     return [
         InvoiceToKeep(

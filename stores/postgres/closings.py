@@ -10,12 +10,14 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.closing import ClosableSubscription, DuePeriod, FailedPeriod
+from schemas.invoices import Invoice
 from schemas.meters import Meter
 from schemas.scope import Scope
 from stores.postgres.subscriptions import life_of
 from stores.postgres.tables import billed_periods, closing_failures, meters, plan_versions, subscriptions
 
 CLOSING_KIND = "usage"
+ADJUSTMENT_KIND = "adjustment"
 CLOSING_SEQUENCE = 0
 
 _SELECT = select(subscriptions, plan_versions.c.cadence).join(
@@ -70,6 +72,18 @@ async def billed_among(conn: AsyncConnection, periods: Sequence[DuePeriod]) -> s
         billed_periods.c.sequence == CLOSING_SEQUENCE,
     )
     return {(row.subscription_id, row.period_start) for row in await conn.execute(query)}
+
+
+async def is_closing_invoice(conn: AsyncConnection, invoice: Invoice) -> bool:
+    """Whether it is the invoice of its period; one of adjustments alone is not."""
+    query = select(billed_periods.c.invoice_id).where(
+        billed_periods.c.subscription_id == invoice.subscription_id,
+        billed_periods.c.period_start == invoice.period_start,
+        billed_periods.c.period_end == invoice.period_end,
+        billed_periods.c.kind == CLOSING_KIND,
+        billed_periods.c.sequence == CLOSING_SEQUENCE,
+    )
+    return (await conn.execute(query)).scalar_one_or_none() == invoice.id
 
 
 async def meters_by_id(conn: AsyncConnection, ids: Sequence[str]) -> dict[str, Meter]:

@@ -1,6 +1,7 @@
 """The global cut (protocol 10): cutoff C is all blocks with `cut < C`, complete once no such intent is open."""
 
 import asyncio
+import contextlib
 from datetime import datetime
 
 from sqlalchemy import text
@@ -28,6 +29,11 @@ _LIST = text("""
         AND raised_at >= coalesce(CAST(:start AS timestamptz), raised_at)
         AND raised_at < coalesce(CAST(:end AS timestamptz), 'infinity')
     ORDER BY cut DESC LIMIT :limit
+""")
+# Intents with a smaller cut than the one read here have committed (protocol 10), so the statement sees them.
+_NEWEST_COMPLETE = text("""
+    SELECT least(cut, (SELECT min(cut) FROM ledger_blocks WHERE state = 'intent')) AS complete, raised_at
+    FROM usage_cut WHERE id = 1
 """)
 _OLDEST_OPEN = text("SELECT min(cut) AS cut FROM ledger_blocks WHERE state = 'intent'")
 
@@ -70,6 +76,20 @@ class Cuts:
         """
         check_known(cut, await self.current())
         await self.wait_complete(cut, within_s)
+
+    async def newest_complete(self, min_interval_s: float, now: datetime, within_s: float) -> int:
+        """The newest cutoff that can be read. The cut is raised first unless it is young, and given `within_s` to become
+        complete; a former one is taken when it does not. Safe to repeat: another cutoff, the same meaning.
+        """
+        async with autocommit(self._engine) as connection:
+            found = (await connection.execute(_NEWEST_COMPLETE)).one()
+        if (now - found.raised_at).total_seconds() < min_interval_s:
+            return int(found.complete)
+        cut = await self.raise_cut(min_interval_s, now)
+        with contextlib.suppress(Conflict):  # a worker is away, or busy: what was complete before is
+            await self.wait_complete(cut, within_s)
+        async with autocommit(self._engine) as connection:
+            return int((await connection.execute(_NEWEST_COMPLETE)).one().complete)
 
     async def oldest_open(self) -> int | None:
         """The smallest cut of an intent that is not done; usage below it is complete."""

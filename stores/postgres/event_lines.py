@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy import select, tuple_
+from sqlalchemy import BigInteger, cast, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.event_records import StoredEvent
@@ -24,7 +24,7 @@ class EventLine(Struct, frozen=True, kw_only=True):
 
 async def lines_of_event(conn: AsyncConnection, scope: Scope, event: StoredEvent) -> list[EventLine]:
     """Usage lines of the customer's invoices that are not void, of a meter that matched the event, whose period holds
-    its time and whose cutoff its block lies below (protocol 10). The customer is who the reference means now.
+    its time and whose cutoff its block lies below (protocol 10); of an adjustment, not below what was billed before. The customer is who the reference means now.
     """
     matched = {(match.meter_id, match.generation) for match in event.matches}
     if not matched:
@@ -46,6 +46,11 @@ async def lines_of_event(conn: AsyncConnection, scope: Scope, event: StoredEvent
             invoices.c.status != "void",
             invoices.c.cut > event.cut,
             tuple_(invoice_lines.c.meter_id, invoice_lines.c.generation).in_(sorted(matched)),
+            # What an adjustment counts was not billed before.
+            or_(
+                invoice_lines.c.adjusts.is_(None),
+                cast(invoice_lines.c.adjusts["cut"].astext, BigInteger) <= event.cut,
+            ),
             invoice_lines.c.period_start <= event.time,
             invoice_lines.c.period_end > event.time,
         )

@@ -1,18 +1,19 @@
 """Invoices with their lines as they are kept. A finalized one never changes."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Row, or_, select
+from sqlalchemy import ColumnElement, Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import NotFound
 from domain.quantities import plain_quantity
 from schemas.billing import CountedBy
 from schemas.invoice_parties import InvoiceParties
-from schemas.invoices import InvoiceLine, KeptInvoice
+from schemas.invoices import AdjustedUsage, InvoiceLine, KeptInvoice
 from schemas.prices import RatedStep
 from schemas.scope import Scope
 from stores.postgres.copying import copy_rows
@@ -61,18 +62,23 @@ async def counted_by_of(conn: AsyncConnection, invoice_id: str) -> CountedBy:
     names = select(invoices.c.customer_references).where(invoices.c.id == invoice_id)
     references = (await conn.execute(names)).scalar_one()
     lines = select(invoice_lines.c.meter_id, invoice_lines.c.generation).where(
-        invoice_lines.c.invoice_id == invoice_id, invoice_lines.c.meter_id.is_not(None)
+        invoice_lines.c.invoice_id == invoice_id, invoice_lines.c.meter_id.is_not(None), _of_its_period()
     )
     generations = {row.meter_id: row.generation for row in await conn.execute(lines)}
     return CountedBy(references=tuple(references or ()), generations=generations)
 
 
+def _of_its_period() -> ColumnElement[bool]:
+    """Lines of the period that the invoice is for: adjustments are of earlier ones."""
+    return invoice_lines.c.kind != "adjustment"
+
+
 async def plan_version_of(conn: AsyncConnection, invoice_id: str) -> str | None:
-    """The plan version whose prices the invoice was made with; None when it has no lines."""
+    """The plan version whose prices the invoice was made with; None when it has no lines but adjustments."""
     query = (
         select(prices.c.plan_version_id)
         .join(invoice_lines, invoice_lines.c.price_id == prices.c.id)
-        .where(invoice_lines.c.invoice_id == invoice_id)
+        .where(invoice_lines.c.invoice_id == invoice_id, _of_its_period())
         .limit(1)
     )
     found: str | None = (await conn.execute(query)).scalar_one_or_none()
@@ -148,14 +154,23 @@ def _line_values(invoice_id: str, position: int, line: InvoiceLine, generations:
         "price_key": line.price_key,
         "description": line.description,
         "meter_id": line.meter_id,
-        "generation": None if line.meter_id is None else generations[line.meter_id],
+        "generation": _generation(line, generations),
         "quantity": line.quantity,
         "exact_amount": line.exact_amount,
         "amount": line.amount,
         "period_start": line.period_start,
         "period_end": line.period_end,
         "steps": msgspec.json.encode(line.steps).decode(),
+        "adjusts": None if line.adjusts is None else msgspec.json.encode(line.adjusts).decode(),
+        "spans": msgspec.json.encode(line.spans).decode() if line.spans else None,
     }
+
+
+def _generation(line: InvoiceLine, generations: Mapping[str, int]) -> int | None:
+    """An adjustment counts by the generation that its period was billed by."""
+    if line.adjusts is not None:
+        return line.adjusts.generation
+    return None if line.meter_id is None else generations[line.meter_id]
 
 
 def _line(row: Row[Any]) -> InvoiceLine:
@@ -172,7 +187,13 @@ def _line(row: Row[Any]) -> InvoiceLine:
         exact_amount=plain_quantity(row.exact_amount),
         amount=row.amount,
         steps=tuple(_plain_step(step) for step in msgspec.convert(row.steps, tuple[RatedStep, ...])),
+        adjusts=msgspec.convert(row.adjusts, AdjustedUsage | None),
+        spans=spans_of(row),
     )
+
+
+def spans_of(row: Row[Any]) -> tuple[tuple[datetime, datetime], ...]:
+    return msgspec.convert(row.spans or (), tuple[tuple[datetime, datetime], ...])
 
 
 def _plain_step(step: RatedStep) -> RatedStep:

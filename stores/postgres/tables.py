@@ -357,6 +357,8 @@ invoice_lines = Table(
     Column("period_start", INSTANT, nullable=False),
     Column("period_end", INSTANT, nullable=False),
     Column("steps", JSONB, nullable=False),  # how the amount came about (schemas.prices)
+    Column("adjusts", JSONB(none_as_null=True)),  # schemas.invoices.AdjustedUsage, of an adjustment line
+    Column("spans", JSONB(none_as_null=True)),  # where usage counts in parts of the period: [[start, end], ...]
     PrimaryKeyConstraint("invoice_id", "position"),
 )
 
@@ -367,10 +369,20 @@ billed_periods = Table(
     Column("period_start", INSTANT, nullable=False),
     Column("period_end", INSTANT, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("sequence", Integer, nullable=False),  # 0 is the closing itself
+    Column("sequence", Integer, nullable=False),  # 0 is the closing itself; adjustments count from 1
     Column("invoice_id", Text, ForeignKey("invoices.id"), nullable=False),
     created(),
     PrimaryKeyConstraint("subscription_id", "period_start", "period_end", "kind", "sequence"),
+)
+
+# Ended subscriptions that late events may still change: up to which cut, and when, they were looked at last.
+late_looks = Table(
+    "late_looks",
+    metadata,
+    Column("subscription_id", Text, ForeignKey("subscriptions.id"), primary_key=True),
+    Column("cut", BigInteger, nullable=False),
+    Column("looked_at", INSTANT, nullable=False),
+    Index("ix_late_looks_looked_at", "looked_at"),
 )
 
 closing_failures = Table(

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -19,6 +19,7 @@ from stores.clickhouse.client import TookTooLong
 from stores.postgres.closings import failures_of
 from stores.postgres.engine import transaction
 from tests.support.closing import Books, books, call
+from tests.support.closing_time import end
 from workflows import closing
 from workflows.activities import ClosingActivities
 from workflows.calls import SILENT_AT_MOST, Beats
@@ -133,6 +134,27 @@ async def test_every_month_is_billed_once_though_answers_are_lost(client: Client
     assert len(await made.invoices()) == 8
 
 
+async def test_what_came_late_to_an_ended_subscription_is_billed_by_the_schedule_once(
+    client: Client, made: Books
+) -> None:
+    await made.subscribe("acme", MAY)
+    await end(made, "sub_acme", JUNE)
+    first, _ = await run(client, made.activities().all)
+    assert (first.billed, first.cut) == (1, 2)
+    await made.count([call(1, "acme", MAY, "ann", cut=2)])
+    made.clock.at += timedelta(days=2)
+    late, history = await run(client, made.activities(batch_size=1).all)
+    assert (late.billed, late.stopped) == (1, 0)
+    _, adjustment = await made.invoices()
+    assert [(line.kind, str(line.amount)) for line in adjustment.lines] == [
+        ("adjustment", "0.25"),
+        ("adjustment", "1.00"),
+    ]
+    await replayer().replay_workflow(history)
+    again, _ = await run(client, made.activities().all)
+    assert again == ClosingReport(cut=None, billed=0, stopped=0)
+
+
 async def test_a_bug_with_one_subscription_holds_up_no_other(client: Client, made: Books) -> None:
     for name in ("acme", "bolt", "core"):
         await made.subscribe(name, JUNE)
@@ -169,7 +191,13 @@ async def test_every_activity_beats_so_that_a_killed_worker_is_noticed_whichever
         for event in history.events
         if event.HasField("activity_task_scheduled_event_attributes")
     ]
-    assert {one.activity_type.name for one in called} == {"take_cutoff", "find_due", "close_batch", "record_failure"}
+    assert {one.activity_type.name for one in called} == {
+        "take_cutoff",
+        "find_due",
+        "close_batch",
+        "record_failure",
+        "bill_late",
+    }
     assert {one.heartbeat_timeout.ToTimedelta() for one in called} == {SILENT_AT_MOST}
 
 

@@ -89,9 +89,16 @@ class Books:
             await create_plan(conn, SCOPE, plan())
 
     async def subscribe(
-        self, name: str, start_at: datetime, *, billing: BillingAnchor = "anniversary", zone: str = "UTC"
+        self,
+        name: str,
+        start_at: datetime,
+        *,
+        billing: BillingAnchor = "anniversary",
+        zone: str = "UTC",
+        to: Plan | None = None,
     ) -> str:
         """The id of the subscription of the new customer `name`, who has an alias `<name>-old` as well."""
+        chosen = to or plan()
         customer = Customer(
             id=f"cus_{name}",
             external_id=name,
@@ -104,10 +111,10 @@ class Books:
             created_at=NOW,
             archived_at=None,
         )
-        spec = SubscriptionSpec(customer=name, plan=plan().key, start_at=start_at, billing=billing)
-        sold = Sold(plans={plan().version_id: version_of(plan())})
+        spec = SubscriptionSpec(customer=name, plan=chosen.key, start_at=start_at, billing=billing)
+        sold = Sold(plans={chosen.version_id: version_of(chosen)})
         now = self.clock.now()
-        begun = amended((), begin_requests(spec, customer, plan(), now, made_by="test", key=name), sold, now)
+        begun = amended((), begin_requests(spec, customer, chosen, now, made_by="test", key=name), sold, now)
         subscription_id = f"sub_{name}"
         async with transaction(self.engine) as conn:
             await create_customer(conn, SCOPE, customer)

@@ -10,6 +10,7 @@ from docs.invoices.sample import SOLD, ZONE, sample_invoice
 from documents import explain_invoice
 from domain.errors import Invalid
 from schemas.explanations import InvoiceExplanation, LineUsage
+from schemas.invoices import AdjustedUsage
 from schemas.meters import Meter
 from schemas.price_terms import Bucketing
 from schemas.prices import PerUnitPrice, PlanPrice
@@ -51,6 +52,18 @@ def test_a_line_and_its_steps_are_told_in_words() -> None:
         "Tier 3, flat price (over 1,000,000 to 1,482,301): 1 × 20.00 = 20.00",
     ]
     assert [step.sum for step in calls.steps] == [D(0), D(360), D("480.57525"), D("500.57525")]
+
+
+def test_an_adjustment_is_the_same_where_its_period_holds_what_it_corrects_to() -> None:
+    adjusts = AdjustedUsage(
+        invoice_id="inv_0", sequence=1, cut=3, generation=1, quantity_before=D(5), quantity_after=D(7)
+    )
+    late = line(PerUnitPrice(unit_amount=D(2)), "2", kind="adjustment", adjusts=adjusts)
+    for total, same in (("7", True), ("2", False)):
+        told = explained(invoice([late]), meters={"met_1": METER}, usage={"lin_1": used(total, total=total)})
+        usage = told.lines[0].usage
+        assert usage is not None
+        assert usage.same is same
 
 
 def test_a_line_of_usage_leads_to_its_windows_and_they_to_requests_for_their_events() -> None:

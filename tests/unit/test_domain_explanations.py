@@ -15,8 +15,7 @@ from domain.explanations import (
     readable_window,
 )
 from domain.windows import MAX_WINDOWS, cut_windows
-from schemas.billing import BilledPart
-from schemas.prices import PerUnitPrice, PlanPrice
+from schemas.prices import PerUnitPrice
 from tests.support.invoice_documents import ENDS, STARTS, invoice, line
 
 D = Decimal
@@ -62,17 +61,11 @@ def test_more_windows_than_one_question_may_have_are_refused_and_one_line_of_the
     assert refused.value.code == "too_many_windows"
 
 
-def test_a_line_counts_the_spans_that_its_part_of_the_invoice_was_charged_for() -> None:
+def test_a_line_counts_the_spans_that_it_was_charged_for() -> None:
     day = timedelta(days=1)
-    metered, fee = line_of(KEPT, "lin_1"), line_of(KEPT, "lin_2")
     spans = ((STARTS, STARTS + day), (STARTS + 3 * day, ENDS))
-    price = PlanPrice(id="pri_1", key="calls", currency="USD", price=PerUnitPrice(unit_amount=D(2)), meter_id="met_1")
-    part = BilledPart(price=price, quantity=D(7), start=STARTS, end=ENDS, spans=spans)
-    assert counted_spans(metered, [part]) == spans
-    whole = ((STARTS, ENDS),)
-    for parts in ([], [replace(part, spans=())], [replace(part, start=STARTS + day)]):
-        assert counted_spans(metered, parts) == whole
-    assert counted_spans(fee, [part]) == whole
+    assert counted_spans(replace(line_of(KEPT, "lin_1"), spans=spans)) == spans
+    assert counted_spans(line_of(KEPT, "lin_1")) == ((STARTS, ENDS),)
 
 
 def test_a_range_of_events_is_clipped_to_what_the_line_counts() -> None:
