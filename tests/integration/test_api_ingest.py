@@ -251,7 +251,13 @@ async def test_good_events_of_a_request_are_accepted_beside_bad_ones(system: Sys
         (b"{}", "text/plain", {}, 415, "unsupported_media_type"),
         (b"{}", "application/json", {"content-encoding": "br"}, 415, "unsupported_media_type"),
         (b"no gzip", "application/json", {"content-encoding": "gzip"}, 422, "malformed_encoding"),
-        (gzip.compress(b"[]", mtime=0)[:-4], "application/json", {"content-encoding": "gzip"}, 422, "malformed_encoding"),
+        (
+            gzip.compress(b"[]", mtime=0)[:-4],
+            "application/json",
+            {"content-encoding": "gzip"},
+            422,
+            "malformed_encoding",
+        ),
         (b"[" + b"1," * 10_000 + b"1]", "application/json", {}, 413, "body_too_large"),
         (b"1\n" * 10_001, "application/x-ndjson", {}, 413, "body_too_large"),
         (b" " * (16 * MEBIBYTE + 1), "application/json", {}, 413, "body_too_large"),
@@ -309,7 +315,11 @@ async def test_every_format_and_encoding_is_taken(system: System) -> None:
         (lines + b"\n", "application/x-ndjson", {}),
         (json.dumps({**cloud, "id": "evt-ce"}).encode(), "application/cloudevents+json", {}),
         (json.dumps([{**cloud, "id": "evt-ce-1"}]).encode(), "application/cloudevents-batch+json", {}),
-        (gzip.compress(json.dumps([event("gzip")]).encode(), mtime=0), "application/json", {"content-encoding": "gzip"}),
+        (
+            gzip.compress(json.dumps([event("gzip")]).encode(), mtime=0),
+            "application/json",
+            {"content-encoding": "gzip"},
+        ),
         (zstandard.compress(json.dumps([event("zstd")]).encode()), "application/json", {"content-encoding": "zstd"}),
     ]
     for body, kind, headers in sent:
