@@ -95,12 +95,12 @@ def changed(
     for one in billed:
         whole, found = late.get((one.subscription_id, one.meter_id, one.generation), (False, ()))
         carried = _is_carried(contracts, one.meter_id)
-        if whole or any(_changes(one, hour, carried) for hour in found):
+        if whole or any(_changes(one, hour, carried=carried) for hour in found):
             kept[one.subscription_id] = (*kept.get(one.subscription_id, ()), one)
     return kept
 
 
-def _changes(billed: BilledUsage, hour: int, carried: bool) -> bool:
+def _changes(billed: BilledUsage, hour: int, *, carried: bool) -> bool:
     start = EPOCH + hour * _HOUR
     return start < billed.period_end and (carried or billed.period_start < start + _HOUR)
 
