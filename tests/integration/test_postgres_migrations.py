@@ -104,7 +104,7 @@ def test_two_processes_at_once_both_end_well(empty: PostgresSettings) -> None:
 
 def test_subscriptions_of_before_get_a_history_that_says_what_their_rows_say(empty: PostgresSettings) -> None:
     scripts = ScriptDirectory(str(SCRIPTS))
-    upgrade_to(empty, str(scripts.get_revision("0007").down_revision))
+    upgrade_to(empty, str(scripts.get_revision("0006").down_revision))
     start, made, end = "2026-01-31T00:00:00Z", "2026-02-03T04:05:06.789Z", "2026-03-31T00:00:00Z"
     with psycopg.connect(empty.url.reveal()) as connection:
         connection.execute(SUBSCRIBED, {"start": start, "made": made, "end": end})

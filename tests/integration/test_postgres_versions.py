@@ -96,7 +96,7 @@ async def engine(postgres_url: str) -> AsyncIterator[AsyncEngine]:
 
 def test_versions_of_before_were_published_when_they_were_made(postgres_url: str) -> None:
     with database(postgres_url, "test_versions_of_before", migrated=False) as settings:
-        before = str(ScriptDirectory(str(SCRIPTS)).get_revision("0006").down_revision)
+        before = str(ScriptDirectory(str(SCRIPTS)).get_revision("0005").down_revision)
         config = Config()
         config.set_main_option("script_location", str(SCRIPTS))
         config.set_main_option("path_separator", "os")

@@ -1,14 +1,14 @@
 """Adjustment lines, and which ended subscriptions are looked at again for late usage.
 
-Revision 0008, after 0007.
+Revision 0007, after 0006.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0008"
-down_revision = "0007"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

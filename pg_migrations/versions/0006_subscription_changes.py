@@ -1,6 +1,6 @@
 """The history of every subscription, and its terms over time where a row cannot hold them.
 
-Revision 0007, after 0006. Subscriptions of before are told as what was done to them: created, activated and, where they
+Revision 0006, after 0005. Subscriptions of before are told as what was done to them: created, activated and, where they
 have an end, cancelled. Their rows say the same, so they need no `life`.
 """
 
@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0007"
-down_revision = "0006"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

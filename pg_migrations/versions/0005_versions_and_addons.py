@@ -1,13 +1,13 @@
 """Versions of plans with phases and a time of publishing, and add-ons with versions.
 
-Revision 0006, after 0003.
+Revision 0005, after 0004.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0006"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
