@@ -13,6 +13,12 @@ _Named = Mapping[str, Mapping[str, Any]]
 
 _METER = {"key": "tokens", "event_types": ["api.request"]}
 
+_CHANGES = {
+    "an upgrade at once": {"plan": "scale"},
+    "a downgrade with the period": {"plan": "base", "when": "period_end"},
+    "seats and an add-on": {"quantities": {"seats": "12"}, "addons": {"storage": 2}},
+}
+
 EXAMPLES: Mapping[tuple[str, str], _Named] = {
     ("/v1/meters", "post"): {
         "a property": {**_METER, "aggregation": "sum", "value_property": "usage.tokens", "dimensions": ["model"]},
@@ -46,6 +52,29 @@ EXAMPLES: Mapping[tuple[str, str], _Named] = {
     ("/v1/addons/{addon}", "patch"): {"name": {"name": "More storage"}},
     ("/v1/addons/{addon}/versions", "post"): {"any number of it": {"max_quantity": None}},
     ("/v1/addons/{addon}/versions/{version}", "patch"): {"any plan": {"plans": []}},
+    ("/v1/customers", "post"): {"a company": {"external_id": "acme", "name": "Acme Ltd", "timezone": "Europe/Berlin"}},
+    ("/v1/subscriptions", "post"): {
+        "from now on": {"customer": "acme", "plan": "pro"},
+        "by calendar months, after a trial": {
+            "customer": "acme",
+            "plan": "pro",
+            "start_at": "2026-05-05T00:00:00Z",
+            "trial_end_at": "2026-05-19T00:00:00Z",
+            "billing": "calendar",
+        },
+    },
+    ("/v1/subscriptions/{subscription}/cancel", "post"): {
+        "with the period": {},
+        "at once": {"when": "now", "reason": "they moved"},
+        "not after all": {"undo": True},
+    },
+    ("/v1/subscriptions/{subscription}/pause", "post"): {"for a month": {"resumes_at": "2026-07-01T00:00:00Z"}},
+    ("/v1/subscriptions/{subscription}/change", "post"): _CHANGES,
+    ("/v1/subscriptions/{subscription}/change/preview", "post"): _CHANGES,
+    ("/v1/invoices/preview", "post"): {
+        "of a customer": {"customer": "acme"},
+        "of a subscription": {"subscription": "sub_01ARZ3NDEKTSV4RRFFQ69G5FAV"},
+    },
     ("/v1/prices/backtest", "post"): {
         "a draft on all holders of its plan": {**_RANGE, "holders_of": "pro", "plan": "pro", "version": 3},
         "prices on one customer": {**_RANGE, "customers": ["acme"], "currency": "EUR", "prices": [_TOKENS]},

@@ -26,8 +26,12 @@ from runtime.settings import Settings
 from schemas.addons import AddonPatch, AddonSpec, AddonVersionDraft, AddonVersionPatch
 from schemas.backtests import BacktestRequest
 from schemas.catalog import CatalogChange, CatalogVersion, TenantLimits
+from schemas.customers import CustomerSpec
+from schemas.invoices import PreviewRequest
 from schemas.meters import MeterSpec
 from schemas.plan_drafts import PlanClone, PlanPatch, PlanVersionDraft, PlanVersionPatch
+from schemas.subscription_requests import CancelSpec, ChangeSpec, PauseSpec
+from schemas.subscriptions import SubscriptionSpec
 from stores.kafka import Producer
 from stores.postgres.engine import create_engine
 from tests.support.keys import Keys
@@ -41,11 +45,17 @@ BODIES: dict[str, Any] = {
         AddonVersionDraft,
         AddonVersionPatch,
         BacktestRequest,
+        CancelSpec,
+        ChangeSpec,
+        CustomerSpec,
         MeterSpec,
+        PauseSpec,
         PlanClone,
         PlanPatch,
         PlanVersionDraft,
         PlanVersionPatch,
+        PreviewRequest,
+        SubscriptionSpec,
     )
 }
 
@@ -118,7 +128,8 @@ async def test_every_example_of_a_body_is_one_that_its_request_takes(http: httpx
     for (path, method), examples in EXAMPLES.items():
         content = schema["paths"][path][method]["requestBody"]["content"]["application/json"]
         assert {name: each["value"] for name, each in content["examples"].items()} == examples
-        body = BODIES[content["schema"]["$ref"].rsplit("/", 1)[1]]
+        [reference] = [one["$ref"] for one in content["schema"].get("oneOf", [content["schema"]]) if "$ref" in one]
+        body = BODIES[reference.rsplit("/", 1)[1]]
         for example in examples.values():
             msgspec.convert(example, body)
 
