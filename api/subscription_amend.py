@@ -15,12 +15,13 @@ from domain.subscriptions.asked import Asked
 from domain.subscriptions.begin import told_by_row
 from domain.subscriptions.fold import fold
 from domain.subscriptions.holding import holding
-from domain.subscriptions.preview import difference
+from domain.subscriptions.preview import check_reach, difference
 from schemas.customers import Customer
 from schemas.subscription_changes import Cancel, ChangePlan, ChangeRequest, History, SetAddon
 from schemas.subscription_life import ChangePreview, Sold
 from schemas.subscriptions import Subscription
 from stores.postgres import catalog_log, contracts, customers, plans, subscriptions
+from stores.postgres.late_usage import begin_look_at_billed
 from stores.postgres.sold import sold_of
 from stores.postgres.subscription_history import history_of
 
@@ -74,6 +75,9 @@ async def amend(
     row = holding(changed.life, sold, now, billed_to(held))
     records = changed.records if kept else (*history, *changed.records)
     await subscriptions.change_subscription(conn, principal.scope, held.id, row, records)
+    if row.next_close_at is None:
+        # No closing comes any more: what is late is looked for from now on.
+        await begin_look_at_billed(conn, held.id, now)
     customer = await customers.get_customer(conn, principal.scope, held.customer_id)
     await publish(conn, deps, principal, customer)
     return await subscriptions.get_subscription(conn, principal.scope, held.id, now)
@@ -95,7 +99,9 @@ async def preview(
     requests = asked.requests(principal.key_id, deps.ids.new("chg"))
     sold = await _sold(conn, history, requests)
     changed = amended(history, requests, sold, now, billed_to(held))
-    return difference(fold(history), changed.life, changed.records[0].effective_at, sold, now)
+    before, effective_at = fold(history), changed.records[0].effective_at
+    check_reach(before, sold, effective_at, now)
+    return difference(before, changed.life, effective_at, sold, now)
 
 
 async def _told(conn: AsyncConnection, principal: Principal, held: Subscription) -> History:

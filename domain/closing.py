@@ -1,10 +1,11 @@
 """Which periods can be billed, from what, and what stops an invoice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 
-from domain.errors import Conflict, Invalid
+from domain.errors import Conflict, Invalid, MeterstreamError
 from domain.invoices import assemble_invoice, finalize
 from domain.periods import boundary
 from domain.subscriptions import period_anchor, period_to_close
@@ -44,6 +45,30 @@ def due_periods(held: ClosableSubscription, before: datetime, limit: int) -> lis
         due.append(DuePeriod(subscription_id=held.id, start=period.start, end=period.end))
         closed_to = period.end
     return due
+
+
+def still_due(
+    held: Mapping[str, ClosableSubscription], periods: Sequence[DuePeriod]
+) -> tuple[list[DuePeriod], tuple[str, ...]]:
+    """Those of `periods`, in order by subscription, that are the next ones of their subscriptions as they are `held` now;
+    and the subscriptions of the others: they were closed or changed since their periods were listed.
+    """
+    left: list[DuePeriod] = []
+    overtaken: list[str] = []
+    for subscription_id, listed in groupby(periods, key=lambda period: period.subscription_id):
+        wanted = list(listed)
+        if _is_due(held[subscription_id], wanted):
+            left += wanted
+        else:
+            overtaken.append(subscription_id)
+    return left, tuple(overtaken)
+
+
+def _is_due(held: ClosableSubscription, periods: list[DuePeriod]) -> bool:
+    try:
+        return due_periods(held, periods[-1].end, len(periods)) == periods
+    except MeterstreamError:  # its periods cannot be told any more: the next run says why
+        return False
 
 
 def due_page(

@@ -56,8 +56,12 @@ def spans_to_read(contracts: Contracts, spans: Iterable[ClosedSpan]) -> list[tup
 
 def _is_carried(contracts: Contracts, meter_id: str) -> bool:
     """Whether what is late before a period may change what it holds: the level from before it counts in it."""
+    return _is_level(contracts, meter_id) and contracts.meters[meter_id].carry
+
+
+def _is_level(contracts: Contracts, meter_id: str) -> bool:
     meter = contracts.meters.get(meter_id)
-    return meter is not None and meter.aggregation == "weighted_sum" and meter.carry
+    return meter is not None and meter.aggregation == "weighted_sum"
 
 
 def late_starts(
@@ -94,15 +98,18 @@ def changed(
     kept: dict[str, tuple[BilledUsage, ...]] = {}
     for one in billed:
         whole, found = late.get((one.subscription_id, one.meter_id, one.generation), (False, ()))
-        carried = _is_carried(contracts, one.meter_id)
-        if whole or any(_changes(one, hour, carried=carried) for hour in found):
+        if whole or any(_changes(contracts, one, hour) for hour in found):
             kept[one.subscription_id] = (*kept.get(one.subscription_id, ()), one)
     return kept
 
 
-def _changes(billed: BilledUsage, hour: int, *, carried: bool) -> bool:
+def _changes(contracts: Contracts, billed: BilledUsage, hour: int) -> bool:
+    """A level counts from the start of the billing period on at least, wherever in it the line begins."""
     start = EPOCH + hour * _HOUR
-    return start < billed.period_end and (carried or billed.period_start < start + _HOUR)
+    since = billed.period_start
+    if _is_level(contracts, billed.meter_id) and billed.whole is not None:
+        since = billed.whole[0]
+    return start < billed.period_end and (_is_carried(contracts, billed.meter_id) or since < start + _HOUR)
 
 
 def late_ranges(
@@ -263,14 +270,12 @@ def rated_again(
 
 
 def sold_besides(held: ClosableSubscription) -> dict[str, SoldPrice]:
-    """Prices of the add-ons that a subscription has held, by their ids: they are not those of a plan."""
+    """The prices that a subscription with changes has held, by their ids: of every phase of its plans, and of add-ons."""
     if held.sold is None:
         return {}
-    return {
-        card.price.id: SoldPrice(price=card.price, cadence=held.cadence)
-        for addon in held.sold.addons.values()
-        for card in addon.rate_cards
-    }
+    cards = [card for plan in held.sold.plans.values() for phase in plan.phases for card in phase.rate_cards]
+    cards += [card for addon in held.sold.addons.values() for card in addon.rate_cards]
+    return {card.price.id: SoldPrice(price=card.price, cadence=held.cadence) for card in cards}
 
 
 def _line(

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from domain.billing import bill, ranges_of
-from domain.closing import closable_before, due_page
+from domain.closing import closable_before, due_page, still_due
 from domain.errors import Conflict, Unavailable
 from domain.late_usage import adjusted, adjustment_invoice, both, too_slow
 from runtime import metrics
@@ -108,8 +108,9 @@ class ClosingActivities:
         """
         async with transaction(self._engine) as conn:
             billed = await billed_among(conn, batch.periods)
-        left = [period for period in batch.periods if (period.subscription_id, period.start) not in billed]
-        contracts = await read_contracts(self._engine, _subscriptions(left))
+        listed = [period for period in batch.periods if (period.subscription_id, period.start) not in billed]
+        contracts = await read_contracts(self._engine, _subscriptions(listed))
+        left, changed = still_due(contracts.held, listed)
         cut = batch.cutoff.cut
         usage, late, late_usage = await read_with_late(
             self._engine, self._clickhouse, contracts, ranges_of(contracts, left), cut
@@ -121,8 +122,8 @@ class ClosingActivities:
         moved = await self._keep(made, batch.cutoff)
         return BatchClosed(
             billed=sum(len(one.invoices) for one in made if one.held.id in moved),
-            already=len(batch.periods) - len(left),
-            stopped=tuple(one.held.id for one in made if one.failed is not None or one.held.id not in moved),
+            already=len(batch.periods) - len(listed),
+            stopped=(*changed, *(one.held.id for one in made if one.failed is not None or one.held.id not in moved)),
         )
 
     @activity.defn

@@ -143,6 +143,11 @@ def _effective_at(life: Life | None, request: ChangeRequest, sold: Sold, now: da
 
 
 def _check_time(life: Life, request: ChangeRequest, effective_at: datetime, billed_to: datetime | None) -> None:
+    is_billed = billed_to is not None and life.cancellation is not None and life.cancellation.end_at <= billed_to
+    if isinstance(request.change, UndoCancel) and is_billed:
+        raise Conflict(
+            "change_before_invoice", "invoices are made up to the end that was set: begin another subscription"
+        )
     if not isinstance(request.change, _TERMS) or life.start_at is None:
         return
     if effective_at < life.start_at and isinstance(request.when, datetime):

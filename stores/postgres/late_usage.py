@@ -22,15 +22,21 @@ _REACH = f"2 * coalesce(accepted.max_event_age_s, {TenantLimits().max_event_age_
 # The kinds of `billed_periods` are named as those of the lines that they stand for.
 _SPANS = text(f"""
     SELECT asked.id AS subscription_id, last.tenant, last.environment, line.meter_id, line.generation,
-        min(line.period_start) AS start_at, max(line.period_end) AS end_at,
-        greatest(last.cut, max(look.cut)) AS cut, last.customer_references
+        min(billed.period_start) AS start_at, max(line.period_end) AS end_at,
+        greatest(last.cut, max(look.cut)) AS cut, named.customer_references
     FROM unnest(CAST(:ids AS text[])) AS asked (id)
     CROSS JOIN LATERAL (
-        SELECT invoice.tenant, invoice.environment, invoice.cut, invoice.as_of, invoice.customer_references
+        SELECT invoice.tenant, invoice.environment, invoice.cut, invoice.as_of
         FROM billed_periods AS billed JOIN invoices AS invoice ON invoice.id = billed.invoice_id
         WHERE billed.subscription_id = asked.id AND billed.kind = 'usage'
         ORDER BY billed.period_start DESC LIMIT 1
     ) AS last
+    CROSS JOIN LATERAL (
+        SELECT invoice.customer_references
+        FROM billed_periods AS billed JOIN invoices AS invoice ON invoice.id = billed.invoice_id
+        WHERE billed.subscription_id = asked.id
+        ORDER BY invoice.cut DESC, billed.created_at DESC LIMIT 1
+    ) AS named
     LEFT JOIN tenant_limits AS accepted
         ON accepted.tenant = last.tenant AND accepted.environment = last.environment
     LEFT JOIN late_looks AS look ON look.subscription_id = asked.id
@@ -38,7 +44,7 @@ _SPANS = text(f"""
         AND billed.period_end > last.as_of - {_REACH}
     JOIN invoice_lines AS line ON line.invoice_id = billed.invoice_id AND line.kind = 'usage'
         AND line.meter_id IS NOT NULL
-    GROUP BY asked.id, last.tenant, last.environment, line.meter_id, line.generation, last.cut, last.customer_references
+    GROUP BY asked.id, last.tenant, last.environment, line.meter_id, line.generation, last.cut, named.customer_references
     ORDER BY asked.id, line.meter_id, line.generation
 """)
 
@@ -73,6 +79,14 @@ _BEGIN = text("""
     INSERT INTO late_looks (subscription_id, cut, looked_at)
     SELECT id, cut, :now FROM unnest(CAST(:ids AS text[]), CAST(:cuts AS bigint[])) AS ended (id, cut)
     ON CONFLICT (subscription_id) DO UPDATE SET cut = excluded.cut, looked_at = excluded.looked_at
+""")
+_BEGIN_BILLED = text("""
+    INSERT INTO late_looks (subscription_id, cut, looked_at)
+    SELECT billed.subscription_id, max(invoice.cut), CAST(:now AS timestamptz)
+    FROM billed_periods AS billed JOIN invoices AS invoice ON invoice.id = billed.invoice_id
+    WHERE billed.subscription_id = :id AND billed.kind = 'usage'
+    GROUP BY billed.subscription_id
+    ON CONFLICT (subscription_id) DO NOTHING
 """)
 # In one order, so that two transactions over the same looks wait for one another instead of deadlocking.
 _LOCK = text("""
@@ -178,6 +192,11 @@ async def begin_looks(conn: AsyncConnection, ended: Mapping[str, int], now: date
     """These subscriptions have ended and are billed up to their end, from usage at the cut beside each. Safe to repeat."""
     if ended:
         await conn.execute(_BEGIN, {"ids": list(ended), "cuts": list(ended.values()), "now": now})
+
+
+async def begin_look_at_billed(conn: AsyncConnection, subscription_id: str, now: datetime) -> None:
+    """The subscription ends where it is billed to: from the cut of its last closing on. Safe to repeat."""
+    await conn.execute(_BEGIN_BILLED, {"id": subscription_id, "now": now})
 
 
 async def move_looks(conn: AsyncConnection, looks: Sequence[LateLook], cut: int, now: datetime) -> frozenset[str]:

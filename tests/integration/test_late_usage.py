@@ -204,6 +204,34 @@ async def test_a_name_that_a_customer_takes_later_brings_its_usage_along(made: B
     await recomputes(made)
 
 
+async def test_a_name_that_comes_and_goes_after_the_end_is_billed_and_given_back(made: Books) -> None:
+    subscription = await made.subscribe("acme", MAY)
+    await made.count([call(1, "renamed", MAY + DAY, "ann")])
+    await end(made, subscription, JUNE)
+    await close(made, JUNE + HOUR)
+    async with transaction(made.engine) as conn:
+        acme = await get_customer(conn, SCOPE, "acme")
+        await change_customer(conn, SCOPE, replace(acme, aliases=(*acme.aliases, "renamed")))
+    await look(made, JUNE + 2 * DAY)
+    async with transaction(made.engine) as conn:
+        await change_customer(conn, SCOPE, acme)
+    await look(made, JUNE + 4 * DAY)
+    _, taken, given = await made.invoices(subscription)
+    assert adjustments(taken) == [("calls", 5, 0, 1, "0.25"), ("users", 5, 0, 1, "1.00")]
+    assert adjustments(given) == [("calls", 5, 1, 0, "-0.25"), ("users", 5, 1, 0, "-1.00")]
+
+
+async def test_a_subscription_that_is_ended_where_it_was_billed_to_is_looked_at_as_well(made: Books) -> None:
+    made.clock.at = MAY
+    subscription = await made.subscribe("acme", MAY)
+    cut, _ = await close(made, JUNE + HOUR)
+    ended = {"when": JUNE.isoformat()}
+    status, body = await BooksApi(made).send("POST", f"/v1/subscriptions/{subscription}/cancel", ended)
+    assert (status, body["next_close_at"]) == (200, None), body
+    await made.count([call(1, "acme", MAY + DAY, "ann", cut=cut)])
+    assert (await look(made, JUNE + 2 * DAY))[1] == 1
+
+
 async def test_a_recount_of_late_usage_that_differs_stops_the_invoice_and_is_told(made: Books) -> None:
     subscription = await made.subscribe("acme", MAY)
     cut, _ = await close(made, JUNE + HOUR)

@@ -17,6 +17,7 @@ from domain.closing import (
     closable_before,
     due_page,
     due_periods,
+    still_due,
     whole_period,
 )
 from domain.errors import Conflict
@@ -63,6 +64,19 @@ def test_elapsed_periods_are_due_in_order_up_to_the_instant_and_to_the_end() -> 
     assert not due_periods(held(), utc(2, 28) - timedelta(seconds=1), 100)
     ended = held(end_at=utc(3, 15))
     assert [period.end for period in due_periods(ended, NOW, 100)] == [utc(2, 28), utc(3, 15)]
+
+
+def test_only_periods_that_are_still_the_next_ones_are_billed() -> None:
+    """A change may come between the listing of a period and its closing."""
+    listed = [*due_periods(held("a"), utc(3, 31), 2), *due_periods(held("b"), utc(2, 28), 1)]
+    subscriptions = {"a": held("a"), "b": held("b")}
+    assert still_due(subscriptions, listed) == (listed, ())
+    for changed in (
+        held("a", end_at=utc(2, 10)),
+        held("a", closed_to=utc(2, 28)),
+        held("a", billing="calendar", timezone="Mars/Olympus"),
+    ):
+        assert still_due({**subscriptions, "a": changed}, listed) == (listed[2:], ("a",))
 
 
 def test_a_page_holds_whole_subscriptions_and_tells_of_the_one_that_did_not_fit() -> None:

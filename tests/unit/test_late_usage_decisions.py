@@ -13,16 +13,22 @@ from domain.late_usage import (
     changed,
     late_ranges,
     late_starts,
+    sold_besides,
     spans_to_read,
 )
 from schemas.billing import Billing, Counted, CountedBy
 from schemas.late_usage import BilledUsage, LateMeter, LateUsage, SoldPrice
 from schemas.meters import Meter
+from schemas.periods import Cadence
+from schemas.plan_phases import Phase, PlanVersion, RateCard
 from schemas.prices import PackagePrice, PerUnitPrice, PlanPrice, Price
+from schemas.subscription_life import Sold
 from tests.support.late_usage import APRIL, BILLED, CONTRACTS, HELD, INVOICE, JUNE, MAY, NAMES, PLACE, SPAN
 
 D = Decimal
 HOUR = 3600
+MONTH = Cadence(unit="month")
+FEE = PerUnitPrice(unit_amount=D(1))
 BILLING = Billing(held=HELD, invoices=(INVOICE,), by=CountedBy(references=NAMES, generations={}), failed=None)
 
 
@@ -68,6 +74,34 @@ def test_a_level_that_was_set_late_changes_every_period_after_it() -> None:
         assert changed(contracts, [SPAN], [{hour_of(APRIL)}], [BILLED]) == changes
         [(_, read)] = spans_to_read(contracts, [SPAN])
         assert (read.start < SPAN.start) is carry
+
+
+def test_a_level_that_was_set_late_in_the_period_changes_a_line_that_begins_after_it() -> None:
+    level = Meter(id="met_count", key="seats", event_types=("seats",), aggregation="weighted_sum", value_property="n")
+    contracts = replace(CONTRACTS, meters={"met_count": replace(level, carry=False)})
+    from_the_middle = replace(BILLED, period_start=MAY.replace(day=15), whole=(MAY, JUNE))
+    hours = [{hour_of(MAY.replace(day=5))}]
+    assert changed(contracts, [SPAN], hours, [from_the_middle]) == {"sub_1": (from_the_middle,)}
+    assert changed(CONTRACTS, [SPAN], hours, [from_the_middle]) == {}
+
+
+def test_prices_of_every_phase_that_was_held_are_known_to_late_usage() -> None:
+    prices = {name: PlanPrice(id=f"pri_{name}", key=name, currency="EUR", price=FEE) for name in ("first", "then")}
+    version = PlanVersion(
+        id="plv_1",
+        plan_id="pla_1",
+        plan_key="pro",
+        version=1,
+        status="published",
+        currency="EUR",
+        cadence=MONTH,
+        phases=tuple(
+            Phase(key=name, rate_cards=(RateCard(price=price, cadence=MONTH, timing="in_arrears"),))
+            for name, price in prices.items()
+        ),
+    )
+    known = sold_besides(replace(HELD, sold=Sold(plans={"plv_1": version})))
+    assert {name: one.price for name, one in known.items()} == {price.id: price for price in prices.values()}
 
 
 def test_other_names_rate_everything_again_and_names_that_were_not_kept_nothing() -> None:
