@@ -14,6 +14,7 @@ from api.deps import ApiDeps
 from api.usage_question import clickhouse_of
 from domain.backtest import MAX_SUBSCRIPTIONS, check_backtest, rated_to
 from domain.errors import invalid_field
+from domain.meter_rules import check_billable
 from domain.plan_billable import check_version_billable
 from domain.plan_drafts import cards_of, entitlements_of, resolved
 from domain.plan_phases import standing_phase
@@ -85,10 +86,14 @@ async def _listed(
     """Prices that are no plan's, valid as if a plan were created with them."""
     validate_plan(PlanSpec(key="backtest", currency=currency, prices=tuple(prices)), "pla")
     cards = [RateCardSpec(price=price) for price in prices]
-    meters = (await look_up(conn, scope, cards, ())).meter_ids
+    named = await look_up(conn, scope, cards, ())
     for position, price in enumerate(prices):
-        if price.meter is not None and price.meter not in meters:
-            raise invalid_field(f"/prices/{position}/meter", "meter_unknown", f"there is no meter {price.meter!r}")
+        if price.meter is None:
+            continue
+        pointer = f"/prices/{position}/meter"
+        if price.meter not in named.meters:
+            raise invalid_field(pointer, "meter_unknown", f"there is no meter {price.meter!r}")
+        check_billable(named.meters[price.meter], pointer)
     month = Cadence(unit="month")  # only a card has a cadence; the prices are billed at that of the plan that is held
-    kept = tuple(kept_card(card, currency, month, meters, deps.ids.new).price for card in cards)
+    kept = tuple(kept_card(card, currency, month, named.meter_ids, deps.ids.new).price for card in cards)
     return OtherPrices(currency=currency, cadence=None, prices=kept)

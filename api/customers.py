@@ -76,7 +76,7 @@ class CustomersController(Controller):
     ) -> Response[Customer]:
         """`aliases` replaces all of them: what an alias counted before follows it to its next owner."""
         async with transaction(deps.engine) as conn:
-            kept = await customers.get_customer(conn, principal.scope, customer)
+            kept = await customers.lock_customer(conn, principal.scope, customer)
             check_match(request, kept.revision)
             given = {name: getattr(data, name) for name in CustomerPatch.__struct_fields__}
             wanted = replace(kept, **{name: value for name, value in given.items() if value is not UNSET})
@@ -90,7 +90,7 @@ class CustomersController(Controller):
         self, request: Request[Any, Any, Any], customer: str, principal: Principal, deps: ApiDeps
     ) -> None:
         async with transaction(deps.engine) as conn:
-            kept = await customers.get_customer(conn, principal.scope, customer)
+            kept = await customers.lock_customer(conn, principal.scope, customer)
             check_match(request, kept.revision)
             await customers.archive_customer(conn, principal.scope, kept, deps.clock.now())
 

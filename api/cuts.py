@@ -117,6 +117,7 @@ async def _described(request: Request[Any, Any, Any], deps: ApiDeps, found: Sequ
 def _cut_of(cursor: str | None) -> int | None:
     if cursor is None:
         return None
-    if not (cursor.isascii() and cursor.isdigit() and int(cursor) <= _LARGEST_CUT):
+    digits = cursor.isascii() and cursor.isdigit() and len(cursor) <= len(str(_LARGEST_CUT))
+    if not (digits and int(cursor) <= _LARGEST_CUT):
         raise Invalid("cursor_invalid", "this cursor is none that a list has answered with")
     return int(cursor)

@@ -162,6 +162,9 @@ def translate(error: Exception, ids: Ids) -> ProblemAnswer:
         answer = _known(error)
     elif isinstance(error, HttpError):
         answer = ProblemAnswer(problem=problem(error.status, error.code, error.message), headers=error.headers)
+    elif isinstance(error, RecursionError):
+        # The decoder's: nothing of ours goes as deep as a request may.
+        answer = ProblemAnswer(problem=problem(422, "malformed_json", "the body is nested too deeply"))
     elif isinstance(error, HTTPException) and error.status_code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
         answer = _framework(error)
     else:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from api.auth import Principal, require
 from api.cuts import as_of_answer
 from api.deps import ApiDeps
-from api.usage_question import DEFAULT_SPAN, At, From, To, clickhouse_of, parse_instant
+from api.usage_question import At, From, To, clickhouse_of, parse_instant, span_before
 from domain.errors import Invalid
 from domain.expressions import compile_reads
 from domain.properties import Properties, compile_path
@@ -57,7 +57,7 @@ class MeterIssuesController(Controller):
         """Unusable values of this meter's events."""
         # An event may lie an hour ahead.
         until = parse_instant("to", end) or deps.clock.now() + _HOUR
-        since = parse_instant("from", start) or until - DEFAULT_SPAN
+        since = parse_instant("from", start) or span_before(until)
         if since >= until:
             raise Invalid("range_empty", "`to` is after `from`")
         async with autocommit(deps.engine) as conn:

@@ -13,7 +13,7 @@ _Named = Mapping[str, Mapping[str, Any]]
 
 _METER = {"key": "tokens", "event_types": ["api.request"]}
 
-_CHANGES = {
+_CHANGES: _Named = {
     "an upgrade at once": {"plan": "scale"},
     "a downgrade with the period": {"plan": "base", "when": "period_end"},
     "seats and an add-on": {"quantities": {"seats": "12"}, "addons": {"storage": 2}},

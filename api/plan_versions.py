@@ -120,6 +120,7 @@ class PlanVersionsController(Controller):
         async with transaction(deps.engine) as conn:
             kept = await _locked(conn, request, principal.scope, plan, version)
             if kept.status == "draft":
+                await plan_drafts.check_not_only(conn, kept)
                 await plan_drafts.delete_draft(conn, kept)
             else:
                 await _archive(conn, kept, deps)

@@ -45,7 +45,9 @@ class PlansController(Controller):
                 version_id=deps.ids.new("plv"),
                 status="published",
                 cadence=data.cadence,
-                prices=tuple([await _price(conn, deps, principal.scope, data, each) for each in data.prices]),
+                prices=tuple(
+                    [await _price(conn, deps, principal.scope, data, *each) for each in enumerate(data.prices)]
+                ),
                 entitlements=await _entitlements(conn, principal.scope, data.entitlements),
                 revision=1,
                 created_at=deps.clock.now(),
@@ -106,19 +108,21 @@ class PlansController(Controller):
     async def archive(self, request: Request[Any, Any, Any], plan: str, principal: Principal, deps: ApiDeps) -> None:
         """It is not sold any more; subscriptions that hold it keep it."""
         async with transaction(deps.engine) as conn:
-            kept = await plans.get_plan(conn, principal.scope, plan)
+            kept = await plan_drafts.lock_plan(conn, principal.scope, plan)
             check_match(request, kept.revision)
             await plans.archive_plan(conn, principal.scope, kept, deps.clock.now())
 
 
-async def _price(conn: AsyncConnection, deps: ApiDeps, scope: Scope, plan: PlanSpec, spec: PlanPriceSpec) -> PlanPrice:
+async def _price(
+    conn: AsyncConnection, deps: ApiDeps, scope: Scope, plan: PlanSpec, position: int, spec: PlanPriceSpec
+) -> PlanPrice:
     return PlanPrice(
         id=deps.ids.new("pri"),
         key=spec.key,
         name=spec.name,
         currency=plan.currency,
         price=spec.price,
-        meter_id=await _meter_id(conn, scope, spec.meter, f"/prices/{plan.prices.index(spec)}/meter"),
+        meter_id=await _meter_id(conn, scope, spec.meter, f"/prices/{position}/meter"),
         quantity=spec.quantity,
     )
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from api.auth import Principal
 from api.deps import ApiDeps
+from documents.csv_lines import inert
 from domain import instants
 from domain.customers import references_of
 from domain.errors import FieldError, Invalid, Unavailable
@@ -146,6 +147,14 @@ async def references_named(deps: ApiDeps, scope: Scope, customer: str | None) ->
         return tuple(references_of(await get_customer(conn, scope, customer)))
 
 
+def span_before(end: datetime) -> datetime:
+    """Where a range begins whose start is not given. Raises Invalid `range_too_long`."""
+    try:
+        return end - DEFAULT_SPAN
+    except OverflowError:
+        raise Invalid("range_too_long", "the range reaches beyond the calendar: give `from`") from None
+
+
 async def usage_query(
     deps: ApiDeps, principal: Principal, sent: UsageParameters, *, default_end: datetime
 ) -> UsageQuery:
@@ -155,7 +164,7 @@ async def usage_query(
     """
     scope = scope_of(principal)
     end = parse_instant("to", sent.end) or default_end
-    start = parse_instant("from", sent.start) or end - DEFAULT_SPAN
+    start = parse_instant("from", sent.start) or span_before(end)
     groups = tuple(dict.fromkeys(name for part in sent.group_by for name in part.split(",") if name))
     if len(groups) > MAX_GROUPS:
         raise Invalid("too_many_groups", f"at most {MAX_GROUPS} dimensions can be grouped by")
@@ -197,11 +206,12 @@ def answer_of(usage: Usage, as_of: datetime, cut: int | None = None) -> UsageAns
 
 
 def csv_of(query: UsageQuery, answer: UsageAnswer) -> str:
-    """The items with a header line; a missing value or dimension is an empty field."""
+    """The items with a header line; a missing value or dimension is an empty field. No dimension is a formula."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(["window_start", "window_end", "value", *query.group_by])
+    writer.writerow(["window_start", "window_end", "value", *map(inert, query.group_by)])
     for item in answer.items:
         start, end = (msgspec.to_builtins(at) for at in (item.window_start, item.window_end))
-        writer.writerow([start, end, item.value, *(item.dimensions[name] for name in query.group_by)])
+        dimensions = (item.dimensions[name] for name in query.group_by)
+        writer.writerow([start, end, item.value, *(None if one is None else inert(one) for one in dimensions)])
     return out.getvalue()

@@ -70,7 +70,7 @@ def cut_windows(start: datetime, end: datetime, window: str | None, zone: str) -
         raise too_many_windows()
     try:
         edges = _edges(start, end, minutes, window, tz)
-    except OverflowError:
+    except (OverflowError, ValueError):
         raise Invalid("range_too_long", "the range reaches beyond the calendar") from None
     inner = sorted(edge for edge in edges if start < edge < end)
     if len(inner) >= MAX_WINDOWS:

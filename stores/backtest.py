@@ -128,7 +128,8 @@ def _due(
         except MeterstreamError as error:
             refused.append(BacktestRefusal(subscription_id=held.id, code=error.code, message=error.message))
             continue
-        steps += len(periods) * (size_of(plan.prices) + size_of(other.prices))
+        # A period without a price is work as well.
+        steps += len(periods) * max(1, size_of(plan.prices) + size_of(other.prices))
         check_size(steps, MAX_STEPS, "prices of periods")
         if periods:
             due.append(periods)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from schemas.usage import UsageQuery, UsageRange
 from stores.clickhouse.aggregates import columns_of, value_of
 from stores.clickhouse.billed_events import billed_events
 from stores.clickhouse.client import ClickhouseClient
+from stores.clickhouse.levels_many import levels_of_many
 from stores.clickhouse.usage import UsageStore
 from stores.clickhouse.usage_many import usage_of_many
 from stores.postgres.engine import transaction
@@ -26,8 +28,12 @@ from stores.postgres.invoice_basis import InvoiceBasis, invoice_basis
 # One statement a meter and span: so many of one explanation at once.
 _AT_ONCE = 4
 
-# The spans of one line, in order.
-_Queries = tuple[UsageQuery, ...]
+
+class _Asked(NamedTuple):
+    """The spans of one line, in order, and the billing period that they lie in."""
+
+    queries: tuple[UsageQuery, ...]
+    period: Span
 
 
 class Explained(Struct, frozen=True, kw_only=True):
@@ -57,10 +63,10 @@ async def read_line_usage(
     if window is not None:
         check_windows([span for line in lines for span in found.spans[line.id]], window, found.basis.timezone)
     # Lines of one meter and the same spans show the same windows.
-    asked = {line.id: _queries(scope, found, line, window, len(lines)) for line in lines}
-    distinct = {_key(queries): queries for queries in asked.values()}
+    asked = {line.id: _asked(scope, found, line, window, len(lines)) for line in lines}
+    distinct = {_key(one): one for one in asked.values()}
     read = dict(zip(distinct, await _read(clickhouse, list(distinct.values())), strict=True))
-    return {line_id: read[_key(queries)] for line_id, queries in asked.items()}
+    return {line_id: read[_key(one)] for line_id, one in asked.items()}
 
 
 async def read_line_events(
@@ -104,9 +110,9 @@ async def read_line_events(
     )
 
 
-def _queries(scope: Scope, found: Explained, line: InvoiceLine, window: str | None, lines: int) -> _Queries:
-    """One for each span."""
+def _asked(scope: Scope, found: Explained, line: InvoiceLine, window: str | None, lines: int) -> _Asked:
     basis = found.basis
+    own = (basis.invoice.period_start, basis.invoice.period_end)
     query = UsageQuery(
         tenant=scope.tenant,
         environment=scope.environment,
@@ -118,20 +124,26 @@ def _queries(scope: Scope, found: Explained, line: InvoiceLine, window: str | No
         timezone=basis.timezone,
         cut=basis.invoice.cut,
     )
-    return tuple(replace(query, start=start, end=end) for start, end in found.spans[line.id])
+    return _Asked(
+        queries=tuple(replace(query, start=start, end=end) for start, end in found.spans[line.id]),
+        period=own if line.adjusts is None else line.adjusts.whole or own,
+    )
 
 
-def _key(queries: _Queries) -> Hashable:
-    return queries[0].meter.id, queries[0].meter.generation, tuple((query.start, query.end) for query in queries)
+def _key(one: _Asked) -> Hashable:
+    meter = one.queries[0].meter
+    return meter.id, meter.generation, one.period, tuple((query.start, query.end) for query in one.queries)
 
 
-async def _read(clickhouse: ClickhouseClient, asked: Sequence[_Queries]) -> list[LineUsage]:
+async def _read(clickhouse: ClickhouseClient, asked: Sequence[_Asked]) -> list[LineUsage]:
     free = asyncio.Semaphore(_AT_ONCE)
 
-    async def read(queries: _Queries) -> LineUsage:
+    async def read(one: _Asked) -> LineUsage:
+        queries = one.queries
+        is_level = queries[0].meter.aggregation == "weighted_sum"
         async with free:
             parts = [await UsageStore(clickhouse).usage(query) for query in queries]
-            total = parts[0].total if len(parts) == 1 else await _together(clickhouse, queries)
+            total = parts[0].total if len(parts) == 1 and not is_level else await _together(clickhouse, one)
         return LineUsage(
             generation=queries[0].meter.generation,
             window=queries[0].window,
@@ -142,18 +154,25 @@ async def _read(clickhouse: ClickhouseClient, asked: Sequence[_Queries]) -> list
     return list(await asyncio.gather(*map(read, asked)))
 
 
-async def _together(clickhouse: ClickhouseClient, queries: _Queries) -> Decimal | None:
-    """The value of all spans, which is not the sum of theirs: a user of two of them is one user."""
-    query = queries[0]
+async def _together(clickhouse: ClickhouseClient, asked: _Asked) -> Decimal | None:
+    """The value of all spans, which is not the sum of theirs: a user of two of them is one user, and a level is weighed
+    over the whole period.
+    """
+    query = asked.queries[0]
     whole = UsageRange(
         meter_id=query.meter.id,
         generation=query.meter.generation,
         references=query.references or (),
         start=query.start,
-        end=queries[-1].end,
-        spans=tuple((one.start, one.end) for one in queries),
+        end=asked.queries[-1].end,
+        spans=tuple((one.start, one.end) for one in asked.queries),
+        carry=query.meter.carry,
+        period=asked.period,
     )
     aggregation = query.meter.aggregation
     scope = Scope(query.tenant, query.environment)
-    [state] = await usage_of_many(clickhouse, [(scope, whole)], query.cut or 0, columns_of({aggregation}))
+    if aggregation == "weighted_sum":
+        [state] = await levels_of_many(clickhouse, [(scope, whole)], query.cut or 0)
+    else:
+        [state] = await usage_of_many(clickhouse, [(scope, whole)], query.cut or 0, columns_of({aggregation}))
     return value_of(state, aggregation)

@@ -1,9 +1,10 @@
 """What a change would cost or give back, found without making it."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+from domain.errors import Invalid
 from domain.money import ZERO, total
 from domain.subscriptions.fold import fold
 from domain.subscriptions.history import record_change
@@ -11,8 +12,22 @@ from domain.subscriptions.segments import closed_at, segments
 from domain.subscriptions.service_periods import plan_period_end
 from domain.subscriptions.settlement import line_of, settle
 from domain.subscriptions.standing import standing_at
+from domain.subscriptions.terms import plan_at
 from schemas.subscription_changes import ChangeRequest, History
 from schemas.subscription_life import BookedFee, ChangePreview, FeeLine, Life, Sold
+
+MAX_PERIODS_AHEAD = 1_000
+_DAY = timedelta(days=1)
+# No period of the unit is shorter.
+_AT_LEAST: dict[str, timedelta] = {
+    "hour": timedelta(hours=1),
+    "day": 23 * timedelta(hours=1),
+    "week": 6 * _DAY,
+    "month": 28 * _DAY,
+    "quarter": 89 * _DAY,
+    "half_year": 180 * _DAY,
+    "year": 364 * _DAY,
+}
 
 
 def preview(
@@ -35,6 +50,14 @@ def preview(
     return difference(before, recorded.life, recorded.record.effective_at, sold, now, booked)
 
 
+def check_reach(life: Life, sold: Sold, effective_at: datetime, now: datetime) -> None:
+    """Each period up to the change is looked at. Raises Invalid `preview_too_far`."""
+    cadence = sold.plans[plan_at(life, now).plan_version_id].cadence
+    if effective_at - now > MAX_PERIODS_AHEAD * cadence.count * _AT_LEAST[cadence.unit]:
+        message = f"a preview reaches {MAX_PERIODS_AHEAD} billing periods ahead: name an earlier `when`"
+        raise Invalid("preview_too_far", message)
+
+
 def difference(
     before: Life, after: Life, effective_at: datetime, sold: Sold, now: datetime, booked: Sequence[BookedFee] = ()
 ) -> ChangePreview:
@@ -42,7 +65,7 @@ def difference(
     since, to = min(effective_at, now), max(effective_at, now)
     # At a boundary, the period that ends there is none that the change touches: `since` leaves it out.
     horizon = plan_period_end(after, sold, to) if after.start_at is not None else to
-    without = _lines(before, sold, booked, since, to, horizon)
+    without = set(_lines(before, sold, booked, since, to, horizon))
     lines = [line for line in _lines(after, sold, booked, since, to, horizon) if line not in without]
     return ChangePreview(
         effective_at=effective_at,

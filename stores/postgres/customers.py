@@ -140,6 +140,17 @@ async def get_customer(conn: AsyncConnection, scope: Scope, reference: str) -> C
     return _customer(row)
 
 
+async def lock_customer(conn: AsyncConnection, scope: Scope, reference: str) -> Customer:
+    """The same, held until the transaction ends: who changes it waits here, and sees what was changed before.
+
+    Raises NotFound `customer_not_found`.
+    """
+    found = await get_customer(conn, scope, reference)
+    row = select(customers.c.id).where(in_scope(customers, scope), customers.c.id == found.id)
+    await conn.execute(row.with_for_update())
+    return await get_customer(conn, scope, found.id)
+
+
 async def list_customers(
     conn: AsyncConnection, scope: Scope, *, limit: int, after: str | None, search: str | None
 ) -> list[Customer]:

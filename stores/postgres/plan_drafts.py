@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.errors import NotFound
+from domain.errors import Conflict, NotFound
 from domain.plan_phases import standing_phase
 from schemas.plan_phases import KeptPlanVersion, PlanVersion
 from schemas.plans import Plan
@@ -60,6 +60,15 @@ async def archive_version(conn: AsyncConnection, version: PlanVersion) -> None:
     """As the archived `version` says; subscriptions keep it."""
     await _set(conn, version, {"status": version.status, "archived_at": version.archived_at})
     await touch_plan(conn, version.plan_id)
+
+
+async def check_not_only(conn: AsyncConnection, version: PlanVersion) -> None:
+    """The plan's row is locked. Raises Conflict `only_version`."""
+    others = select(plan_versions.c.id).where(
+        plan_versions.c.plan_id == version.plan_id, plan_versions.c.id != version.id
+    )
+    if (await conn.execute(others.limit(1))).first() is None:
+        raise Conflict("only_version", "a plan has a version: edit this one, or DELETE the plan")
 
 
 async def delete_draft(conn: AsyncConnection, version: PlanVersion) -> None:

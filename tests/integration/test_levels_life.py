@@ -37,10 +37,12 @@ async def levels(made: Books, *set_: tuple[datetime, int]) -> None:
 
 
 async def quantities(api: LifeApi, subscription_id: str) -> list[Decimal]:
-    """Of the lines of all invoices, each of which is checked against its recomputation."""
+    """Of the lines of all invoices, each of which is checked against its recomputation and its explanation."""
     found = await api.made.invoices(subscription_id)
     for invoice in found:
         assert (await api.get(f"/invoices/{invoice.id}/recompute")).body["same"] is True
+        told = (await api.get(f"/invoices/{invoice.id}/explain")).body["lines"]
+        assert all(line["usage"]["same"] for line in told if line["kind"] == "usage"), told
     return [line.quantity for invoice in found for line in invoice.lines if line.price_key == "space"]
 
 

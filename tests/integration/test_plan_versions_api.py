@@ -225,6 +225,7 @@ async def test_a_draft_is_deleted_and_a_published_version_archived(api: CatalogA
 async def test_a_clone_is_a_plan_of_its_own_that_is_sold_once_it_is_published(api: CatalogApi) -> None:
     clone = await api.made("/v1/plans/pro/clone", {"key": "pro-2"})
     assert (clone["key"], clone["name"], clone["status"], clone["version"]) == ("pro-2", "Pro", "draft", 1)
+    assert (await api.send("DELETE", "/v1/plans/pro-2/versions/1")).code == "only_version"
     source = (await api.send("GET", "/v1/plans/pro")).body
     assert [price["price"] for price in clone["prices"]] == [price["price"] for price in source["prices"]]
     assert not {price["id"] for price in clone["prices"]} & {price["id"] for price in source["prices"]}

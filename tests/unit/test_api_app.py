@@ -190,6 +190,7 @@ def test_static_files_are_those_of_the_directory_and_no_other(tmp_path: Path) ->
         (Unauthorized(), 401, "unauthorized"),
         (ScopeMissing("no"), 403, "scope_missing"),
         (RateLimited("no"), 429, "rate_limited"),
+        (RecursionError("maximum recursion depth exceeded"), 422, "malformed_json"),
         (ZeroDivisionError("a secret inside"), 500, "internal_error"),
     ],
 )

@@ -13,7 +13,7 @@ from domain.subscriptions.begin import told_by_row
 from domain.subscriptions.fold import fold
 from domain.subscriptions.grants import granted_spans
 from domain.subscriptions.holding import holding, is_plain
-from domain.subscriptions.preview import difference
+from domain.subscriptions.preview import check_reach, difference
 from schemas.entitlements import BooleanEntitlement, EntitlementSpec
 from schemas.periods import Cadence
 from schemas.plan_phases import Phase, PlanVersion
@@ -94,6 +94,24 @@ def test_cancelling_twice_is_cancelling_once_and_another_end_replaces_the_first(
     sooner = amended(told, [asked(Cancel(), at(3, 20), key="three")], SOLD, at(3, 12))
     assert sooner.life.cancellation is not None
     assert sooner.life.cancellation.end_at == at(3, 20)
+
+
+def test_a_preview_looks_a_thousand_periods_ahead_and_no_further() -> None:
+    life = fold(story().history)
+    check_reach(life, SOLD, at(3, 11) + 1000 * timedelta(days=28), at(3, 11))
+    with pytest.raises(Invalid) as refused:
+        check_reach(life, SOLD, at(3, 12) + 1000 * timedelta(days=28), at(3, 11))
+    assert code_of(refused) == "preview_too_far"
+
+
+def test_an_end_that_is_billed_up_to_is_not_taken_back() -> None:
+    told = story().history
+    ended = (*told, *amended(told, [asked(Cancel(), at(3, 20), key="end")], SOLD, at(3, 11)).records)
+    undo = [asked(UndoCancel(), key="undo")]
+    assert amended(ended, undo, SOLD, at(3, 19), at(3, 1)).life.cancellation is None
+    with pytest.raises(Conflict) as refused:
+        amended(ended, undo, SOLD, at(3, 19), at(3, 20))
+    assert code_of(refused) == "change_before_invoice"
 
 
 def test_a_time_is_now_the_end_of_the_period_or_an_instant() -> None:

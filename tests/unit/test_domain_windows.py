@@ -62,6 +62,12 @@ def test_what_is_no_window_is_refused(window: str, zone: str, start: datetime, c
     assert refused.value.code == code
 
 
+def test_a_range_at_the_end_of_the_calendar_is_refused() -> None:
+    with pytest.raises(Invalid) as refused:
+        cut_windows(datetime(9999, 12, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), "month", "UTC")
+    assert refused.value.code == "range_too_long"
+
+
 def minute(number: float) -> datetime:
     return datetime(2026, 6, 1, 12, tzinfo=UTC) + timedelta(minutes=number)
 
