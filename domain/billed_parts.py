@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from domain.rate_cards import cards_of_versions
 from domain.subscriptions.segments import segments
 from schemas.billing import BilledMeter, BilledPart, Span
 from schemas.closing import ClosableSubscription, DuePeriod
@@ -80,7 +81,6 @@ def meters_sold(held: ClosableSubscription, plan: Plan) -> list[str]:
     prices = list(plan.prices)
     if held.life is not None and held.sold is not None:
         versions = [held.sold.plans[each.plan_version_id] for each in held.life.plans]
-        prices += [card.price for version in versions for phase in version.phases for card in phase.rate_cards]
         addons = [held.sold.addons[each.addon_version_id] for each in held.life.addons]
-        prices += [card.price for addon in addons for card in addon.rate_cards]
+        prices += [card.price for card in cards_of_versions(versions, addons)]
     return list(dict.fromkeys(price.meter_id for price in prices if price.meter_id is not None))

@@ -19,6 +19,7 @@ from domain.invoices import finalize
 from domain.money import EXACT, ZERO, total
 from domain.pricing import rerate
 from domain.proration import share
+from domain.rate_cards import cards_of_versions
 from schemas.billing import Billing, Contracts, Counted, Span
 from schemas.closing import ClosableSubscription, DuePeriod, FailedPeriod
 from schemas.invoices import AdjustedUsage, Invoice, InvoiceLine
@@ -270,12 +271,14 @@ def rated_again(
 
 
 def sold_besides(held: ClosableSubscription) -> dict[str, SoldPrice]:
-    """The prices that a subscription with changes has held, by their ids: of every phase of its plans, and of add-ons."""
+    """The prices that a subscription with changes has held, by their ids: of every phase of its plans, and of add-ons.
+
+    What is sold to others of its batch is among them, so each has the cadence that it was sold with itself.
+    """
     if held.sold is None:
         return {}
-    cards = [card for plan in held.sold.plans.values() for phase in plan.phases for card in phase.rate_cards]
-    cards += [card for addon in held.sold.addons.values() for card in addon.rate_cards]
-    return {card.price.id: SoldPrice(price=card.price, cadence=held.cadence) for card in cards}
+    cards = cards_of_versions(held.sold.plans.values(), held.sold.addons.values())
+    return {card.price.id: SoldPrice(price=card.price, cadence=card.cadence.unit) for card in cards}
 
 
 def _line(

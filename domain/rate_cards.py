@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
+from schemas.addons import AddonVersion
 from schemas.entitlements import EntitlementSpec
 from schemas.features import Feature
 from schemas.periods import Cadence
-from schemas.plan_phases import RateCard, RateCardSpec
+from schemas.plan_phases import PlanVersion, RateCard, RateCardSpec
 from schemas.prices import PlanPrice, PlanPriceSpec
 
 
@@ -38,6 +39,12 @@ def card_spec(card: RateCard) -> RateCardSpec:
         quantity=card.price.quantity,
     )
     return RateCardSpec(price=price, timing=card.timing, cadence=card.cadence)
+
+
+def cards_of_versions(plans: Iterable[PlanVersion], addons: Iterable[AddonVersion]) -> list[RateCard]:
+    """Every card of every phase of the plans, and then those of the add-ons."""
+    cards = [card for plan in plans for phase in plan.phases for card in phase.rate_cards]
+    return [*cards, *(card for addon in addons for card in addon.rate_cards)]
 
 
 def meters_named(cards: Iterable[RateCardSpec]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from schemas.meters import Meter
-from schemas.plans import PlanCadence
+from schemas.periods import CadenceUnit
 from schemas.prices import PlanPrice
 from schemas.scope import Scope
 from schemas.usage import UsageRange
@@ -29,7 +29,7 @@ class SoldPrice(Struct, frozen=True, kw_only=True):
     """A price with the cadence of what it was sold in."""
 
     price: PlanPrice
-    cadence: PlanCadence
+    cadence: CadenceUnit
 
 
 class ClosedSpan(Struct, frozen=True, kw_only=True):

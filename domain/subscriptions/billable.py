@@ -1,6 +1,7 @@
 """What closings can bill of a subscription. Anything else is refused before it is sold."""
 
 from domain.errors import Invalid
+from domain.rate_cards import cards_of_versions
 from domain.subscriptions.terms import plan_at
 from schemas.subscription_life import Life, Sold
 
@@ -13,8 +14,7 @@ def check_billable(life: Life, sold: Sold) -> None:
     """
     versions = [sold.plans[plan.plan_version_id] for plan in life.plans]
     cadence = sold.plans[plan_at(life, life.created_at).plan_version_id].cadence
-    cards = [card for version in versions for phase in version.phases for card in phase.rate_cards]
-    cards += [card for each in life.addons for card in sold.addons[each.addon_version_id].rate_cards]
+    cards = cards_of_versions(versions, [sold.addons[each.addon_version_id] for each in life.addons])
     if any(version.cadence != cadence for version in versions):
         raise _refused(f"the plan is billed every {cadence.unit}, and so must be the one that it is changed to")
     if any(card.cadence != cadence for card in cards):

@@ -16,6 +16,7 @@ from domain.late_usage import (
     sold_besides,
     spans_to_read,
 )
+from schemas.addons import AddonVersion
 from schemas.billing import Billing, Counted, CountedBy
 from schemas.late_usage import BilledUsage, LateMeter, LateUsage, SoldPrice
 from schemas.meters import Meter
@@ -102,6 +103,23 @@ def test_prices_of_every_phase_that_was_held_are_known_to_late_usage() -> None:
     )
     known = sold_besides(replace(HELD, sold=Sold(plans={"plv_1": version})))
     assert {name: one.price for name, one in known.items()} == {price.id: price for price in prices.values()}
+
+
+def test_a_price_that_others_of_the_batch_hold_keeps_the_cadence_that_it_was_sold_with() -> None:
+    year = Cadence(unit="year")
+    price = PlanPrice(id="pri_space", key="space", currency="EUR", price=FEE)
+    addon = AddonVersion(
+        id="adv_1",
+        addon_id="add_1",
+        addon_key="space",
+        version=1,
+        status="published",
+        currency="EUR",
+        max_quantity=None,
+        rate_cards=(RateCard(price=price, cadence=year, timing="in_arrears"),),
+    )
+    known = sold_besides(replace(HELD, sold=Sold(plans={}, addons={"adv_1": addon})))
+    assert (HELD.cadence, known["pri_space"].cadence) == ("month", "year")
 
 
 def test_other_names_rate_everything_again_and_names_that_were_not_kept_nothing() -> None:
