@@ -28,9 +28,10 @@ from schemas.plan_phases import PlanVersion, RateCardSpec
 from schemas.plans import PlanSpec
 from schemas.prices import PlanPriceSpec
 from schemas.scope import Scope
-from stores.backtest import backtest, newest_complete_cut
+from stores.backtest import backtest
 from stores.postgres import plan_drafts, plans
 from stores.postgres.backtests import customer_ids, subscriptions_between
+from stores.postgres.cuts import Cuts
 from stores.postgres.engine import transaction
 
 
@@ -48,7 +49,7 @@ async def backtest_of(request: Request[Any, Any, Any], deps: ApiDeps, scope: Sco
         cohort = await _cohort(conn, scope, asked)
         other = await _other_prices(conn, deps, scope, asked)
     clickhouse = clickhouse_of(deps)
-    cut = await newest_complete_cut(deps.engine) if asked.at is None else asked.at
+    cut = await Cuts(deps.engine).complete() if asked.at is None else asked.at
     as_of = await as_of_answer(request, deps, cut)
     start, end = asked.start.astimezone(UTC), rated_to(asked, as_of)
     async with transaction(deps.engine) as conn:

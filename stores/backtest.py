@@ -24,27 +24,16 @@ from domain.errors import Invalid, MeterstreamError
 from schemas.backtests import Backtest, BacktestPeriod, BacktestRefusal, OtherPrices
 from schemas.billing import BilledMeter, Contracts, Counted
 from schemas.closing import DuePeriod
-from schemas.cuts import RaisedCut
 from schemas.scope import Scope
 from schemas.usage import UsageRange
 from stores.billing import read_contracts, read_windows
 from stores.clickhouse.client import ClickhouseClient
 from stores.postgres.closings import meters_by_id
-from stores.postgres.cuts import Cuts
 from stores.postgres.engine import transaction
 
 WITHIN_S = 20.0
 PERIODS_A_TURN = 20
 _Ranges = dict[Scope, dict[BilledMeter, UsageRange]]
-
-
-async def newest_complete_cut(engine: AsyncEngine) -> int:
-    """The newest cut that usage can be read at. Raises `Unavailable`."""
-    cuts = Cuts(engine)
-    oldest_open = await cuts.oldest_open()  # first: what is complete now is complete after it was listed
-    below = None if oldest_open is None else oldest_open + 1
-    found: list[RaisedCut] = await cuts.list(limit=1, below=below)
-    return found[0].cut if found else 1
 
 
 async def backtest(

@@ -11,17 +11,15 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.explanations import check_windows, counted_lines, counted_spans, line_of, parts_within, readable_window
-from schemas.billing import Span
+from schemas.billing import BilledMeter, Span
 from schemas.explanations import BilledEvents, LineUsage
 from schemas.invoices import InvoiceLine
 from schemas.scope import Scope
 from schemas.usage import UsageQuery, UsageRange
-from stores.clickhouse.aggregates import columns_of, value_of
+from stores.billing import read_windows
 from stores.clickhouse.billed_events import billed_events
 from stores.clickhouse.client import ClickhouseClient
-from stores.clickhouse.levels_many import levels_of_many
 from stores.clickhouse.usage import UsageStore
-from stores.clickhouse.usage_many import usage_of_many
 from stores.postgres.engine import transaction
 from stores.postgres.invoice_basis import InvoiceBasis, invoice_basis
 
@@ -166,13 +164,9 @@ async def _together(clickhouse: ClickhouseClient, asked: _Asked) -> Decimal | No
         start=query.start,
         end=asked.queries[-1].end,
         spans=tuple((one.start, one.end) for one in asked.queries),
-        carry=query.meter.carry,
         period=asked.period,
     )
-    aggregation = query.meter.aggregation
-    scope = Scope(query.tenant, query.environment)
-    if aggregation == "weighted_sum":
-        [state] = await levels_of_many(clickhouse, [(scope, whole)], query.cut or 0)
-    else:
-        [state] = await usage_of_many(clickhouse, [(scope, whole)], query.cut or 0, columns_of({aggregation}))
-    return value_of(state, aggregation)
+    place = BilledMeter("", query.start, query.meter.id)
+    ranges = {Scope(query.tenant, query.environment): {place: whole}}
+    found = await read_windows(clickhouse, {query.meter.id: query.meter}, ranges, query.cut or 0)
+    return found[place].value

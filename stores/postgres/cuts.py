@@ -81,15 +81,24 @@ class Cuts:
         """The newest cutoff that can be read. The cut is raised first unless it is young, and given `within_s` to become
         complete; a former one is taken when it does not. Safe to repeat: another cutoff, the same meaning.
         """
-        async with autocommit(self._engine) as connection:
-            found = (await connection.execute(_NEWEST_COMPLETE)).one()
-        if (now - found.raised_at).total_seconds() < min_interval_s:
-            return int(found.complete)
+        complete, raised_at = await self._complete()
+        if (now - raised_at).total_seconds() < min_interval_s:
+            return complete
         cut = await self.raise_cut(min_interval_s, now)
         with contextlib.suppress(Conflict):  # a worker is away, or busy: what was complete before is
             await self.wait_complete(cut, within_s)
+        return await self.complete()
+
+    async def complete(self) -> int:
+        """The newest cutoff that can be read as things are."""
+        complete, _ = await self._complete()
+        return complete
+
+    async def _complete(self) -> tuple[int, datetime]:
+        """That, and when the cut was raised last."""
         async with autocommit(self._engine) as connection:
-            return int((await connection.execute(_NEWEST_COMPLETE)).one().complete)
+            found = (await connection.execute(_NEWEST_COMPLETE)).one()
+        return int(found.complete), found.raised_at
 
     async def oldest_open(self) -> int | None:
         """The smallest cut of an intent that is not done; usage below it is complete."""

@@ -16,7 +16,8 @@ from stores.postgres.closings import meters_by_id
 from stores.postgres.customers import customers_by_id
 from stores.postgres.invoice_parties import parties_of
 from stores.postgres.invoices import counted_by_of, get_invoice
-from stores.postgres.tables import invoice_lines, prices
+from stores.postgres.prices import billed_prices
+from stores.postgres.tables import invoice_lines
 
 
 class PrintedInvoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +72,8 @@ async def printed_invoice(conn: AsyncConnection, scope: Scope, reference: str) -
 
 async def _prices(conn: AsyncConnection, invoice: KeptInvoice) -> dict[str, PlanPrice]:
     """The prices of its lines, by id: each as it was sold, since a price is never edited."""
-    ids = sorted({line.price_id for line in invoice.lines})
-    found = await conn.execute(select(prices.c.id, prices.c.definition).where(prices.c.id.in_(ids)))
-    return {row.id: msgspec.convert(row.definition, PlanPrice) for row in found}
+    found = await billed_prices(conn, [line.price_id for line in invoice.lines])
+    return {price_id: sold.price for price_id, sold in found.items()}
 
 
 async def _generations(conn: AsyncConnection, invoice_id: str) -> dict[str, int]:

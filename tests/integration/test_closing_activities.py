@@ -16,12 +16,11 @@ from temporalio.testing import ActivityEnvironment
 from domain.errors import NotFound
 from runtime.settings import ClickhouseSettings, Secret
 from schemas.closing import BatchClosed, ClosingBatch, Cutoff, DuePage, DueQuestion
-from schemas.ledger import Intent
 from stores.clickhouse.client import ClickhouseClient, Parameters, Row
 from stores.postgres.closings import failures_of
 from stores.postgres.engine import transaction
 from stores.postgres.invoices import get_invoice
-from tests.support.closing import NOW, SCOPE, Books, books, call, ledger
+from tests.support.closing import NOW, SCOPE, Books, books, call, ledger, one_event
 from tests.support.usage_events import TOPIC
 from workflows.activities import ClosingActivities
 
@@ -198,24 +197,7 @@ async def test_a_cutoff_that_is_too_young_and_behind_is_waited_for(made: Books) 
     steps = ledger(made)
     epoch = (await steps.take_over(TOPIC, 0, 1)).epoch
     logged_at = JULY - timedelta(minutes=1)
-    intent = Intent(
-        topic_id=TOPIC,
-        partition=0,
-        first_offset=0,
-        last_offset=0,
-        shard=0,
-        version=1,
-        evaluator=1,
-        stored=1,
-        duplicate=0,
-        rejected=0,
-        forwarded=0,
-        counts=[],
-        row_hash=b"",
-        max_event_at=None,
-        first_logged_at=logged_at,
-        last_logged_at=NOW,
-    )
+    intent = one_event(logged_at, NOW)
     block = await steps.write_intent(epoch, intent, 30)
     await steps.finish(epoch, block)
     taken = await run(young.take_cutoff)

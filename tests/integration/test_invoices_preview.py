@@ -12,12 +12,11 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from schemas.closing import ClosingBatch, DueQuestion
-from schemas.ledger import Intent
 from schemas.plans import Plan
 from schemas.prices import GraduatedPrice, PackagePrice, PerUnitPrice, PlanPrice, Tier
 from stores.postgres.engine import transaction
 from stores.postgres.plans import create_plan
-from tests.support.closing import NOW, SCOPE, Books, books, call, ledger, plan
+from tests.support.closing import NOW, SCOPE, Books, books, call, ledger, one_event, plan
 from tests.support.closing_api import BooksApi
 from tests.support.usage_events import METERS, TOPIC
 
@@ -85,24 +84,7 @@ async def test_a_block_that_is_still_open_is_not_waited_for(api: BooksApi, made:
     await made.subscribe("acme", JULY)
     steps = ledger(made)
     epoch = (await steps.take_over(TOPIC, 0, 1)).epoch
-    intent = Intent(
-        topic_id=TOPIC,
-        partition=0,
-        first_offset=0,
-        last_offset=0,
-        shard=0,
-        version=1,
-        evaluator=1,
-        stored=1,
-        duplicate=0,
-        rejected=0,
-        forwarded=0,
-        counts=[],
-        row_hash=b"",
-        max_event_at=None,
-        first_logged_at=JULY,
-        last_logged_at=NOW,
-    )
+    intent = one_event(JULY, NOW)
     await steps.write_intent(epoch, intent, 30)
     status, body = await api.send("POST", PREVIEW, {"customer": "acme"})
     assert (status, body["cut"]) == (200, 1)

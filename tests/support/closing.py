@@ -18,6 +18,7 @@ from runtime.ids import Ids
 from runtime.settings import ClosingSettings
 from schemas.customers import Customer
 from schemas.invoices import KeptInvoice
+from schemas.ledger import Intent
 from schemas.periods import BillingAnchor
 from schemas.plans import Plan
 from schemas.prices import FlatPrice, PerUnitPrice, PlanPrice, Price
@@ -187,6 +188,28 @@ async def books(postgres_url: str, clickhouse_url: str, name: str, as_of: dateti
                 yield made
             finally:
                 await engine.dispose()
+
+
+def one_event(first_logged_at: datetime, last_logged_at: datetime) -> Intent:
+    """The first block of the first partition."""
+    return Intent(
+        topic_id=TOPIC,
+        partition=0,
+        first_offset=0,
+        last_offset=0,
+        shard=0,
+        version=1,
+        evaluator=1,
+        stored=1,
+        duplicate=0,
+        rejected=0,
+        forwarded=0,
+        counts=[],
+        row_hash=b"",
+        max_event_at=None,
+        first_logged_at=first_logged_at,
+        last_logged_at=last_logged_at,
+    )
 
 
 def ledger(made: Books) -> Ledger:

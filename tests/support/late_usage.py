@@ -3,41 +3,17 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from schemas.billing import Contracts
-from schemas.closing import ClosableSubscription
-from schemas.customers import Customer
 from schemas.invoices import Invoice
 from schemas.late_usage import BilledUsage, ClosedSpan, LateMeter
-from schemas.scope import Scope
+from tests.support import held
 from tests.support.closing import plan
 
 APRIL, MAY, JUNE, JULY = (datetime(2026, month, 1, tzinfo=UTC) for month in (4, 5, 6, 7))
-HELD = ClosableSubscription(
-    id="sub_1",
-    scope=Scope("ten", "live"),
-    customer_id="cus_1",
-    plan_version_id="plv_1",
-    billing="anniversary",
-    cadence="month",
-    timezone="UTC",
-    start_at=APRIL,
-    end_at=None,
-    closed_to=JUNE,
-    next_close_at=JULY,
-)
-CUSTOMER = Customer(
-    id="cus_1",
-    external_id="acme",
-    name="Acme",
-    aliases=(),
-    timezone="UTC",
-    currency=None,
-    attributes={},
-    revision=1,
-    created_at=APRIL,
-    archived_at=None,
-)
-CONTRACTS = Contracts(held={"sub_1": HELD}, plans={"plv_1": plan()}, customers={"cus_1": CUSTOMER}, meters={})
+HELD = replace(held.HELD, start_at=APRIL)
+CONTRACTS = Contracts(held={"sub_1": HELD}, plans={"plv_1": plan()}, customers={"cus_1": held.CUSTOMER}, meters={})
 NAMES = ("cus_1", "acme")
 SPAN = ClosedSpan(
     scope=HELD.scope,

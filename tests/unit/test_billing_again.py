@@ -10,25 +10,17 @@ from domain.billing import bill, counted_by, period_ranges, ranges_of, recompute
 from domain.cuts import check_known
 from domain.errors import Invalid, NotFound
 from schemas.billing import BilledMeter, Contracts, Counted
-from schemas.closing import ClosableSubscription, DuePeriod
-from schemas.customers import Customer
+from schemas.closing import DuePeriod
 from schemas.invoices import Invoice, KeptInvoice
 from schemas.meters import Meter
-from schemas.plans import Plan
 from schemas.prices import FlatPrice, PerUnitPrice, PlanPrice
-from schemas.scope import Scope
+from tests.support import held
+from tests.support.closing import plan
 
 MAY, JUNE, JULY = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6, 7))
 CALLS = Meter(id="met_1", key="calls", event_types=("call",), aggregation="count", generation=3)
-PLAN = Plan(
-    id="pla_1",
-    key="standard",
-    name="Standard",
-    currency="EUR",
-    version=1,
-    version_id="plv_1",
-    status="published",
-    cadence="month",
+PLAN = replace(
+    plan(),
     prices=(
         PlanPrice(id="pri_fee", key="fee", currency="EUR", price=FlatPrice(amount=Decimal(31))),
         PlanPrice(
@@ -39,36 +31,9 @@ PLAN = Plan(
             meter_id="met_1",
         ),
     ),
-    entitlements=(),
-    revision=1,
-    created_at=MAY,
-    archived_at=None,
 )
-HELD = ClosableSubscription(
-    id="sub_1",
-    scope=Scope("acme", "live"),
-    customer_id="cus_1",
-    plan_version_id="plv_1",
-    billing="anniversary",
-    cadence="month",
-    timezone="UTC",
-    start_at=MAY,
-    end_at=None,
-    closed_to=JUNE,
-    next_close_at=JULY,
-)
-CUSTOMER = Customer(
-    id="cus_1",
-    external_id="acme",
-    name="Acme",
-    aliases=("acme-old",),
-    timezone="UTC",
-    currency=None,
-    attributes={},
-    revision=1,
-    created_at=MAY,
-    archived_at=None,
-)
+HELD = held.HELD
+CUSTOMER = replace(held.CUSTOMER, aliases=("acme-old",))
 CONTRACTS = Contracts(
     held={"sub_1": HELD}, plans={"plv_1": PLAN}, customers={"cus_1": CUSTOMER}, meters={"met_1": CALLS}
 )

@@ -11,11 +11,10 @@ from domain.errors import Conflict, Invalid
 from schemas.backtests import BacktestRequest, OtherPrices
 from schemas.billing import BilledMeter, Contracts, Counted
 from schemas.closing import ClosableSubscription
-from schemas.customers import Customer
 from schemas.meters import Meter
-from schemas.plans import Plan
 from schemas.prices import FlatPrice, GraduatedPrice, PerUnitPrice, PlanPrice, Tier
-from schemas.scope import Scope
+from tests.support import held
+from tests.support.closing import plan
 
 MAY, JUNE, JULY = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6, 7))
 SECOND = timedelta(seconds=1)
@@ -25,48 +24,16 @@ FEE = PlanPrice(id="pri_fee", key="fee", currency="EUR", price=FlatPrice(amount=
 PER_CALL = PlanPrice(
     id="pri_calls", key="calls", currency="EUR", price=PerUnitPrice(unit_amount=Decimal("0.5")), meter_id="met_1"
 )
-PLAN = Plan(
-    id="pla_1",
-    key="standard",
-    name="",
-    currency="EUR",
-    version=1,
-    version_id="plv_1",
-    status="published",
-    cadence="month",
-    prices=(FEE, PER_CALL),
-    entitlements=(),
-    revision=1,
-    created_at=MAY,
-    archived_at=None,
-)
-HELD = ClosableSubscription(
-    id="sub_1",
-    scope=Scope("acme", "live"),
-    customer_id="cus_1",
-    plan_version_id="plv_1",
+PLAN = replace(plan(), prices=(FEE, PER_CALL))
+HELD = replace(
+    held.HELD,
     billing="calendar",
-    cadence="month",
-    timezone="UTC",
     start_at=datetime(2026, 5, 20, tzinfo=UTC),
-    end_at=None,
     closed_to=JULY,
     next_close_at=None,
 )
-CUSTOMER = Customer(
-    id="cus_1",
-    external_id="acme",
-    name="",
-    aliases=(),
-    timezone="UTC",
-    currency=None,
-    attributes={},
-    revision=1,
-    created_at=MAY,
-    archived_at=None,
-)
 CONTRACTS = Contracts(
-    held={"sub_1": HELD}, plans={"plv_1": PLAN}, customers={"cus_1": CUSTOMER}, meters={"met_1": CALLS}
+    held={"sub_1": HELD}, plans={"plv_1": PLAN}, customers={"cus_1": held.CUSTOMER}, meters={"met_1": CALLS}
 )
 SAME = OtherPrices(currency="EUR", cadence=None, prices=PLAN.prices)
 

@@ -15,7 +15,6 @@ from domain.subscriptions.fold import fold
 from domain.subscriptions.holding import holding
 from schemas.billing import BilledMeter, Contracts, Counted
 from schemas.closing import ClosableSubscription, DuePeriod
-from schemas.customers import Customer
 from schemas.invoices import Invoice, InvoiceLine
 from schemas.meters import Meter
 from schemas.plan_phases import PlanVersion
@@ -23,6 +22,7 @@ from schemas.plans import Plan
 from schemas.scope import Scope
 from schemas.subscription_changes import Cancel, ChangePlan, Pause, Resume, SetAddon, SetQuantity
 from schemas.subscription_life import Sold
+from tests.support import held as support_held
 from tests.support.lives import YEAR, Story, addon, asked, at, begun, fee, plan, seats, usage
 
 BASIC = plan("basic", fee("base", "31", of="basic", timing="in_arrears"), usage(of="basic"))
@@ -36,18 +36,7 @@ STORAGE = addon("storage", fee("space", "31", of="storage", timing="in_arrears")
 SOLD = Sold(plans={each.id: each for each in (BASIC, PRO)}, addons={"storage": STORAGE})
 MARCH = DuePeriod(subscription_id="sub_1", start=at(3, 1), end=at(4, 1))
 CALLS = Meter(id="met_calls", key="calls", event_types=("call",), aggregation="count")
-CUSTOMER = Customer(
-    id="cus_1",
-    external_id=None,
-    name="",
-    aliases=(),
-    timezone="UTC",
-    currency=None,
-    attributes={},
-    revision=1,
-    created_at=at(1, 1),
-    archived_at=None,
-)
+CUSTOMER = replace(support_held.CUSTOMER, external_id=None, name="")
 
 
 def plain(version: PlanVersion) -> Plan:
