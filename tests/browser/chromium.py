@@ -150,11 +150,19 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def type(self, selector: str, text: str) -> None:
-        """Replace the text of a field, as a reader does who selects all of it and types."""
-        self.evaluate(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select(); }})()"
-        )
-        self.call("Input.insertText", text=text)
+        """Replace the text of a field, as a reader does who selects all of it, types, and looks at what stands there.
+
+        Typed again when that is something else: a busy Chromium was seen to insert one text twice.
+        """
+        field = f"document.querySelector({json.dumps(selector)})"
+
+        def stands_there() -> bool:
+            self.evaluate(f"(() => {{ {field}.focus(); {field}.select(); }})()")
+            for character in text:
+                self.call("Input.dispatchKeyEvent", type="char", text=character)
+            return bool(self.evaluate(f"{field}.value") == text)
+
+        eventually(stands_there, ANSWER_WITHIN_S)
 
     def press(self, key: str) -> None:
         code = KEY_CODES[key]
