@@ -27,7 +27,7 @@ check: setup
 test: setup chromium check test-unit test-property test-integration test-e2e test-browser test-bench test-chaos
 
 # Two at once where tests wait for servers of their own more than for the processor; what is timed or killed stands alone.
-test-property test-integration: PARALLEL := --numprocesses 2 --dist loadfile
+test-unit test-property test-integration: PARALLEL := --numprocesses 2 --dist loadfile
 
 test-unit test-property test-integration test-e2e test-browser test-bench test-chaos: test-%:
 	$(if $(wildcard tests/$*/*.py),$(PYTEST) $(PARALLEL) tests/$*)
