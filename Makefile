@@ -26,7 +26,7 @@ check: setup
 # Cheap and strict first: a broken rule is reported in seconds.
 test: setup chromium check test-unit test-property test-integration test-e2e test-browser test-bench test-chaos
 
-# Two at once where tests wait for servers of their own more than for the processor; what is timed or killed stands alone.
+# Two files at once where one cannot slow the other into a failure; what is timed or killed in a whole system stands alone.
 test-unit test-property test-integration: PARALLEL := --numprocesses 2 --dist loadfile
 
 test-unit test-property test-integration test-e2e test-browser test-bench test-chaos: test-%:

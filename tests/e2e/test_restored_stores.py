@@ -8,15 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psycopg
 import pytest
 
-from schemas.deltas import BlockDeltas
 from schemas.meters import Meter
-from schemas.topics import CATALOG_CHANGED, USAGE_DELTAS, USAGE_RAW
-from tests.support.ingest import PARTITIONS, Stack, catalog, connected, deltas_of, event, headers, records_of
-from tests.support.pipeline import command, produce, read_topic, settings_of, worker
+from schemas.topics import CATALOG_CHANGED, USAGE_RAW
+from tests.support.ingest import Stack, catalog, connected, deltas_of, event, headers, records_of
+from tests.support.pipeline import command, produce, settings_of, worker
 from tests.support.servers import ROOT, running
 from tests.support.waiting import eventually, eventually_async
 
@@ -81,18 +79,8 @@ async def count_all(environ: dict[str, str], stack: Stack, numbers: range, log: 
         await eventually_async(stack.is_done, 90)
         # Deltas follow what is done. Behind the last of them a restored ledger learns of a block by its rows alone, and of
         # copies at its end from the worker that reads them again.
-        await eventually_async(lambda: _is_told(stack), 90)
+        await eventually_async(stack.is_told, 90)
         assert running_worker.stop() == 0
-
-
-async def _is_told(stack: Stack) -> bool:
-    told = dict.fromkeys(range(PARTITIONS), -1)
-    decoder = msgspec.json.Decoder(BlockDeltas)
-    for record in await read_topic(stack.bootstrap, USAGE_DELTAS, stack.settings.kafka.balance_partitions):
-        deltas = decoder.decode(record.value)
-        if not deltas.is_tick:
-            told[deltas.partition] = max(told[deltas.partition], deltas.last_offset)
-    return told == await stack.ledger.done_vector(stack.topic_id)
 
 
 async def state_of(stack: Stack) -> dict[str, Any]:

@@ -51,6 +51,14 @@ class Stack:
         ends = await end_offsets(self.bootstrap, USAGE_RAW, PARTITIONS)
         return all(done[number] == end - 1 for number, end in ends.items())
 
+    async def is_told(self) -> bool:
+        """Whether each delta partition has the deltas of every block that is done."""
+        reached: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        for number, deltas in await _block_deltas(self):
+            reached[number][deltas.partition] = max(deltas.last_offset, reached[number].get(deltas.partition, -1))
+        done = {number: last for number, last in (await self.ledger.done_vector(self.topic_id)).items() if last >= 0}
+        return all(reached[number] == done for number in range(self.settings.kafka.balance_partitions))
+
 
 @asynccontextmanager
 async def connected(environ: Mapping[str, str]) -> AsyncIterator[Stack]:
@@ -145,16 +153,22 @@ def catalog_version(version: int, meters: list[Meter]) -> CatalogVersion:
     return CatalogVersion(version=version, changes=changes)
 
 
+async def _block_deltas(stack: Stack) -> list[tuple[int, BlockDeltas]]:
+    """Every delta record of a block with its delta partition, in order; some of them more than once."""
+    decoder = msgspec.json.Decoder(BlockDeltas)
+    records = await read_topic(stack.bootstrap, USAGE_DELTAS, stack.settings.kafka.balance_partitions)
+    told = [(record.partition, decoder.decode(record.value)) for record in records]
+    return [(number, deltas) for number, deltas in told if not deltas.is_tick]
+
+
 async def deltas_of(stack: Stack) -> list[BlockDeltas]:
     """Every delta record of a block once, after a check that each delta partition has them all, in order (protocol 22)."""
-    decoder = msgspec.json.Decoder(BlockDeltas)
     applied: dict[tuple[int, int], int] = {}
     found: list[BlockDeltas] = []
-    for record in await read_topic(stack.bootstrap, USAGE_DELTAS, stack.settings.kafka.balance_partitions):
-        deltas = decoder.decode(record.value)
-        key = (record.partition, deltas.partition)
+    for number, deltas in await _block_deltas(stack):
+        key = (number, deltas.partition)
         last = applied.get(key, -1)
-        if deltas.is_tick or deltas.last_offset <= last:
+        if deltas.last_offset <= last:
             continue
         assert deltas.first_offset == last + 1
         applied[key] = deltas.last_offset
